@@ -1,0 +1,441 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels that follow paths down a fitted tree: one call, a block of rows.
+
+Their specification is the function of the same name in ``reference.py``.
+Inner nodes are numbered before leaves, so node - n_inner is a leaf's class.
+All of them score a node by ``children_log_proba``, so that a probability has
+the same bits whichever method asks for it.
+"""
+from libc.math cimport INFINITY, isfinite, log, exp
+from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
+cdef extern from "lines.h" nogil:
+    enum: LINE
+    void line_axpy(float* y, float a, const float* x)
+    void line_prefetch(const float* address)
+
+cdef extern from *:
+    """
+    #define HASH_FACTOR 2654435769u
+    """
+    uint32_t HASH_FACTOR
+
+# a logit of a child that does not exist, or has no rows, is -1e30
+cdef double NO_CHILD = -1e29
+
+
+cdef struct Model:
+    int n_inner
+    int max_arity
+    const int32_t* parents
+    const int32_t* positions
+    const int32_t* child_ptr
+    const int32_t* children
+    const float* lines
+    const int64_t* line_ptr
+    const uint32_t* keys
+    const int64_t* key_ptr
+    const int32_t* buckets
+    const int64_t* bucket_ptr
+    const int32_t* shifts
+    # scratch: logits and log-probabilities of one node's children
+    float* logit
+    double* log_p
+
+
+cdef struct Query:
+    const int32_t* indices
+    const float* data
+    int n
+
+
+cdef struct Candidate:
+    double log_p
+    int32_t node
+
+
+cdef int open_model(Model* m, tree, weights) except -1:
+    cdef const int32_t[::1] parents = tree.parents, positions = tree.positions
+    cdef const int32_t[::1] child_ptr = tree.child_ptr, children = tree.children
+    cdef const float[:, ::1] lines = weights.lines
+    cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
+    cdef const uint32_t[::1] keys = weights.keys
+    cdef const int32_t[::1] buckets = weights.buckets, shifts = weights.shifts
+    cdef const int64_t[::1] bucket_ptr = weights.bucket_ptr
+    cdef int width
+    m.n_inner = child_ptr.shape[0] - 1
+    m.max_arity = tree.arity
+    width = LINE * ((m.max_arity + LINE - 1) // LINE + 1)
+    m.parents, m.positions = &parents[0], &positions[0]
+    m.child_ptr = &child_ptr[0]
+    m.children = &children[0] if children.shape[0] else NULL
+    m.lines = &lines[0, 0] if lines.shape[0] else NULL
+    m.line_ptr, m.key_ptr, m.bucket_ptr = &line_ptr[0], &key_ptr[0], &bucket_ptr[0]
+    m.keys = &keys[0] if keys.shape[0] else NULL
+    m.buckets = &buckets[0] if buckets.shape[0] else NULL
+    m.shifts = &shifts[0] if shifts.shape[0] else NULL
+    m.logit = <float*>malloc(width * sizeof(float))
+    m.log_p = <double*>malloc(width * sizeof(double))
+    if m.logit == NULL or m.log_p == NULL:
+        close_model(m)
+        raise MemoryError(f"no memory to score nodes of {m.max_arity} children")
+    return 0
+
+
+cdef void close_model(Model* m) noexcept nogil:
+    free(m.logit)
+    free(m.log_p)
+
+
+cdef int64_t find_line(Model* m, int node, int32_t feature) noexcept nogil:
+    """The first line of (node, feature), or -1."""
+    cdef uint32_t key = <uint32_t>feature * HASH_FACTOR
+    cdef const int32_t* bucket = m.buckets + m.bucket_ptr[node] + (
+        (<int64_t>key) >> m.shifts[node]
+    )
+    cdef const uint32_t* keys = m.keys + m.key_ptr[node]
+    cdef int32_t at
+    for at in range(bucket[0], bucket[1]):
+        if keys[at] == key:
+            return at
+    return -1
+
+
+cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
+    """Fill m.log_p with log P(child | node, x)."""
+    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
+    cdef int n_lines = (arity + LINE - 1) // LINE, c, i
+    cdef const float* base = m.lines + LINE * m.line_ptr[node]
+    cdef const float* w
+    cdef int64_t at
+    cdef double top = -INFINITY, total = 0
+    memcpy(m.logit, base, n_lines * LINE * sizeof(float))
+    base += n_lines * LINE
+    for i in range(x.n):
+        at = find_line(m, node, x.indices[i])
+        if at >= 0:
+            w = base + at * n_lines * LINE
+            for c in range(n_lines):
+                line_axpy(m.logit + c * LINE, x.data[i], w + c * LINE)
+    for c in range(arity):
+        if not isfinite(m.logit[c]):
+            widen_logits(m, x, node, arity, n_lines)
+            break
+    for c in range(arity):
+        m.log_p[c] = m.logit[c]
+        top = max(top, m.log_p[c])
+    for c in range(arity):
+        m.log_p[c] -= top
+        total += exp(m.log_p[c])
+    total = log(total)
+    for c in range(arity):
+        m.log_p[c] = m.log_p[c] - total if m.log_p[c] > NO_CHILD / 2 else -INFINITY
+
+
+cdef void widen_logits(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:
+    """Logits beyond float32: sum in float64, clip to 1e28 (a missing child stays below)."""
+    cdef int c, i
+    cdef int64_t at
+    cdef const float* base = m.lines + LINE * m.line_ptr[node]
+    cdef double z
+    for c in range(arity):
+        if base[c] < NO_CHILD:
+            m.logit[c] = base[c]
+            continue
+        z = base[c]
+        for i in range(x.n):
+            at = find_line(m, node, x.indices[i])
+            if at >= 0:
+                z += <double>x.data[i] * base[(1 + at) * n_lines * LINE + c]
+        m.logit[c] = min(max(z, -1e28), 1e28)
+
+
+cdef bint better(Candidate a, Candidate b) noexcept nogil:
+    """The order of answers: the more probable first, ties by node."""
+    return a.log_p > b.log_p or (a.log_p == b.log_p and a.node < b.node)
+
+
+cdef struct Heap:
+    # the root is the first, or with `worst_first` the last, in the order of answers
+    Candidate* items
+    Py_ssize_t size
+    Py_ssize_t capacity
+    bint worst_first
+
+
+cdef int push(Heap* heap, Candidate item) noexcept nogil:
+    """Return -1 where memory runs out."""
+    cdef Py_ssize_t at = heap.size, up
+    cdef Candidate* grown
+    if at == heap.capacity:
+        grown = <Candidate*>realloc(heap.items, 2 * (at + 32) * sizeof(Candidate))
+        if grown == NULL:
+            return -1
+        heap.items = grown
+        heap.capacity = 2 * (at + 32)
+    heap.size += 1
+    while at > 0:
+        up = (at - 1) // 2
+        if better(item, heap.items[up]) == heap.worst_first:
+            break
+        heap.items[at] = heap.items[up]
+        at = up
+    heap.items[at] = item
+    return 0
+
+
+cdef Candidate pop(Heap* heap) noexcept nogil:
+    cdef Candidate head = heap.items[0], item
+    cdef Py_ssize_t at = 0, down
+    heap.size -= 1
+    item = heap.items[heap.size]
+    while 2 * at + 1 < heap.size:
+        down = 2 * at + 1
+        if down + 1 < heap.size and better(heap.items[down + 1], heap.items[down]) != heap.worst_first:
+            down += 1
+        if better(heap.items[down], item) == heap.worst_first:
+            break
+        heap.items[at] = heap.items[down]
+        at = down
+    heap.items[at] = item
+    return head
+
+
+cdef struct Search:
+    # inner nodes still to be opened; the next level's (beam only); the k best leaves
+    Heap frontier
+    Heap next_level
+    Heap best
+    Py_ssize_t k
+    double floor
+
+
+cdef double bar(Search* search) noexcept nogil:
+    """Log-probability that a leaf must reach to be among the answers."""
+    if search.best.size < search.k:
+        return search.floor
+    return max(search.floor, search.best.items[0].log_p)
+
+
+cdef int offer_leaf(Search* search, Candidate leaf) noexcept nogil:
+    if leaf.log_p < search.floor:
+        return 0
+    if search.best.size < search.k:
+        return push(&search.best, leaf)
+    if better(leaf, search.best.items[0]):
+        pop(&search.best)
+        return push(&search.best, leaf)
+    return 0
+
+
+cdef int open_node(Model* m, Query* x, Search* search, Heap* inner, Candidate node) noexcept nogil:
+    """Offer the node's leaves, and put its inner children that can still matter on a heap."""
+    cdef int32_t c
+    cdef Candidate child
+    children_log_proba(m, x, node.node)
+    for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
+        child.log_p = node.log_p + m.log_p[c]
+        child.node = m.children[m.child_ptr[node.node] + c]
+        if child.log_p < bar(search):
+            continue
+        if child.node >= m.n_inner:
+            if offer_leaf(search, child) < 0:
+                return -1
+        elif push(inner, child) < 0:
+            return -1
+    return 0
+
+
+cdef int search_best_first(Model* m, Query* x, Search* search) noexcept nogil:
+    """Open the most probable node until none can hold an answer."""
+    cdef Candidate node
+    while search.frontier.size > 0:
+        node = pop(&search.frontier)
+        if node.log_p < bar(search):
+            break
+        if open_node(m, x, search, &search.frontier, node) < 0:
+            return -1
+    return 0
+
+
+cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) noexcept nogil:
+    """Level by level, open the beam_width most probable nodes only."""
+    cdef Py_ssize_t opened
+    cdef Heap swap
+    while search.frontier.size > 0:
+        for opened in range(min(beam_width, search.frontier.size)):
+            if open_node(m, x, search, &search.next_level, pop(&search.frontier)) < 0:
+                return -1
+        search.frontier.size = 0
+        swap = search.frontier
+        search.frontier = search.next_level
+        search.next_level = swap
+    return 0
+
+
+cdef void write_answers(Model* m, Search* search, int32_t* classes, double* log_proba) noexcept nogil:
+    cdef Candidate leaf
+    cdef Py_ssize_t at
+    for at in range(search.best.size, search.k):
+        classes[at] = -1
+        log_proba[at] = -INFINITY
+    while search.best.size > 0:
+        leaf = pop(&search.best)
+        classes[search.best.size] = leaf.node - m.n_inner
+        log_proba[search.best.size] = leaf.log_p
+
+
+def top_k(
+    tree,
+    weights,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    double min_log_proba,
+    Py_ssize_t beam_width,
+    int32_t[:, ::1] classes,
+    double[:, ::1] log_proba,
+):
+    cdef Model m
+    cdef Query x
+    cdef Search search
+    cdef Py_ssize_t i
+    cdef int status = 0
+    open_model(&m, tree, weights)
+    search.frontier = search.next_level = Heap(NULL, 0, 0, False)
+    search.best = Heap(NULL, 0, 0, True)
+    search.k = classes.shape[1]
+    search.floor = min_log_proba
+    with nogil:
+        for i in range(classes.shape[0]):
+            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            search.frontier.size = 0
+            status = push(&search.frontier, Candidate(0, 0))
+            if status == 0 and beam_width > 0:
+                status = search_beam(&m, &x, &search, beam_width)
+            elif status == 0:
+                status = search_best_first(&m, &x, &search)
+            if status < 0:
+                break
+            write_answers(&m, &search, &classes[i, 0], &log_proba[i, 0])
+        free(search.frontier.items)
+        free(search.next_level.items)
+        free(search.best.items)
+        close_model(&m)
+    if status < 0:
+        raise MemoryError(f"no memory to search for the {search.k} best classes of a row")
+
+
+def all_log_proba(
+    tree,
+    weights,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    double[:, ::1] log_proba,
+):
+    cdef Model m
+    cdef Query x
+    cdef Py_ssize_t i
+    cdef int32_t node, c, child
+    cdef double* at_inner
+    open_model(&m, tree, weights)
+    at_inner = <double*>malloc(m.n_inner * sizeof(double))
+    if at_inner == NULL:
+        close_model(&m)
+        raise MemoryError(f"no memory for the log-probabilities of {m.n_inner} nodes")
+    with nogil:
+        for i in range(log_proba.shape[0]):
+            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            at_inner[0] = 0
+            for node in range(m.n_inner):
+                children_log_proba(&m, &x, node)
+                for c in range(m.child_ptr[node + 1] - m.child_ptr[node]):
+                    child = m.children[m.child_ptr[node] + c]
+                    if child >= m.n_inner:
+                        log_proba[i, child - m.n_inner] = at_inner[node] + m.log_p[c]
+                    else:
+                        at_inner[child] = at_inner[node] + m.log_p[c]
+        free(at_inner)
+        close_model(&m)
+
+
+def path_log_proba(
+    tree,
+    weights,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    const int32_t[::1] classes,
+    double[::1] log_proba,
+):
+    cdef Model m
+    cdef Query x
+    cdef Py_ssize_t i, depth
+    cdef int32_t node
+    cdef int32_t* path
+    cdef Py_ssize_t max_depth = tree.max_depth
+    open_model(&m, tree, weights)
+    path = <int32_t*>malloc((max_depth + 1) * sizeof(int32_t))
+    if path == NULL:
+        close_model(&m)
+        raise MemoryError(f"no memory for a path of {max_depth} nodes")
+    with nogil:
+        for i in range(classes.shape[0]):
+            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            node = m.n_inner + classes[i]
+            depth = 0
+            while node > 0:
+                path[depth] = node
+                depth += 1
+                node = m.parents[node]
+            log_proba[i] = 0
+            while depth > 0:
+                # from the root down, as every other method adds them up
+                depth -= 1
+                node = path[depth]
+                children_log_proba(&m, &x, m.parents[node])
+                log_proba[i] += m.log_p[m.positions[node]]
+        free(path)
+        close_model(&m)
+
+
+def sample_classes(
+    tree,
+    weights,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    const double[:, ::1] uniforms,
+    int32_t[:, ::1] classes,
+):
+    cdef Model m
+    cdef Query x
+    cdef Py_ssize_t i, s
+    cdef int32_t node, c, chosen
+    cdef double u, p
+    open_model(&m, tree, weights)
+    with nogil:
+        for i in range(classes.shape[0]):
+            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            for s in range(classes.shape[1]):
+                u = uniforms[i, s]
+                node = 0
+                while node < m.n_inner:
+                    children_log_proba(&m, &x, node)
+                    chosen = -1
+                    for c in range(m.child_ptr[node + 1] - m.child_ptr[node]):
+                        p = exp(m.log_p[c])
+                        if p == 0:
+                            continue
+                        chosen = c
+                        if u < p:
+                            break
+                        u -= p
+                    # what is left of u, stretched, is uniform again
+                    u = min(u / exp(m.log_p[chosen]), 1.0)
+                    node = m.children[m.child_ptr[node] + chosen]
+                classes[i, s] = node - m.n_inner
+        close_model(&m)

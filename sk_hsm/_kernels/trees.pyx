@@ -1,0 +1,293 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels that build label trees: Huffman's merges and balanced 2-means splits.
+
+Their specification is the function of the same name in ``reference.py``.
+"""
+from libc.math cimport sqrt
+from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+
+
+def huffman_parents(const double[::1] counts, int arity, int32_t[::1] parents):
+    cdef Py_ssize_t n = counts.shape[0], n_nodes = parents.shape[0]
+    cdef Py_ssize_t leaf = 0, inner = n, node, k
+    cdef Py_ssize_t take = 2 + (n - 2) % (arity - 1)
+    cdef double* merged = <double*>malloc((n_nodes - n + 1) * sizeof(double))
+    if merged == NULL:
+        raise MemoryError(f"no memory for a Huffman tree over {n} classes")
+    with nogil:
+        for node in range(n, n_nodes):
+            merged[node - n] = 0
+            for k in range(take):
+                # the lighter head of two sorted queues: leaves, merged nodes
+                if leaf < n and (inner == node or counts[leaf] <= merged[inner - n]):
+                    merged[node - n] += counts[leaf]
+                    parents[leaf] = node
+                    leaf += 1
+                else:
+                    merged[node - n] += merged[inner - n]
+                    parents[inner] = node
+                    inner += 1
+            take = arity
+        parents[n_nodes - 1] = -1
+        free(merged)
+
+
+cdef double slack = 0.0
+def set_slack(double x):
+    global slack
+    slack = x
+
+cdef struct Item:
+    # a class to be put on one side of a cut; `index` counts within its slice
+    float score
+    float mass
+    int32_t index
+
+
+cdef struct Split:
+    # the slice [lo, hi) of the class order, to become `parts` children at `depth`
+    Py_ssize_t lo
+    Py_ssize_t hi
+    int parts
+    int depth
+
+
+cdef struct Space:
+    # the class centroids (CSR), and scratch: two interleaved dense sums, zero
+    # between calls, and one item and two sides a class
+    const int64_t* indptr
+    const int32_t* indices
+    const float* data
+    const float* mass
+    float* sums
+    Item* items
+    signed char* side
+    signed char* new_side
+
+
+cdef uint64_t mix(uint64_t x) noexcept nogil:
+    """Splitmix64: random bits that depend on the argument alone."""
+    x += <uint64_t>0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+cdef bint before(Item* a, Item* b) noexcept nogil:
+    return a.score > b.score or (a.score == b.score and a.index < b.index)
+
+
+cdef Item median(Item* a, Item* b, Item* c) noexcept nogil:
+    if before(a, b):
+        return b[0] if before(b, c) else (c[0] if before(a, c) else a[0])
+    return a[0] if before(a, c) else (c[0] if before(b, c) else b[0])
+
+
+cdef Py_ssize_t partition(Item* items, Py_ssize_t lo, Py_ssize_t hi, double* inside) noexcept nogil:
+    """Quickselect's step: return the pivot's place; inside is the mass before it."""
+    cdef Item pivot = median(&items[lo], &items[(lo + hi) // 2], &items[hi - 1]), item
+    cdef Py_ssize_t i, at = lo, pivot_at = lo
+    inside[0] = 0
+    for i in range(lo, hi):
+        if items[i].index == pivot.index:
+            pivot_at = i
+        elif before(&items[i], &pivot):
+            item = items[i]
+            items[i] = items[at]
+            items[at] = item
+            if pivot_at == at:
+                pivot_at = i
+            inside[0] += item.mass
+            at += 1
+    items[pivot_at] = items[at]
+    items[at] = pivot
+    return at
+
+
+cdef Py_ssize_t weighted_cut(Item* items, Py_ssize_t n, double target) noexcept nogil:
+    """Move the best-scored items whose mass is nearest target to the front; return how many."""
+    cdef Py_ssize_t lo = 0, hi = n, at
+    cdef double before_lo = 0, inside = 0
+    while hi - lo > 1:
+        at = partition(items, lo, hi, &inside)
+        if before_lo + inside >= target and at > lo:
+            hi = at
+        elif before_lo + inside + items[at].mass >= target or at + 1 == hi:
+            before_lo += inside
+            lo, hi = at, at + 1
+        else:
+            before_lo += inside + items[at].mass
+            lo = at + 1
+    if before_lo + 0.5 * items[lo].mass < target:
+        lo += 1
+    return min(max(lo, 1), n - 1)
+
+
+cdef double move(Space* x, int32_t i, float weight, float* sums, double square) noexcept nogil:
+    """Add weight times class i to a dense sum; return the sum's new square norm."""
+    cdef int64_t j
+    cdef float v
+    cdef float* s
+    for j in range(x.indptr[i], x.indptr[i + 1]):
+        v = weight * x.data[j]
+        s = sums + 2 * <int64_t>x.indices[j]
+        square += v * (2 * s[0] + v)
+        s[0] += v
+    return square
+
+
+cdef void score(Space* x, const int32_t* classes, Py_ssize_t n, double left, double right) noexcept nogil:
+    """Cosine to the left centroid less cosine to the right one."""
+    cdef float scale_left = 1 / sqrt(left) if left > 1e-12 else 0
+    cdef float scale_right = 1 / sqrt(right) if right > 1e-12 else 0
+    cdef float total
+    cdef float* s
+    cdef Py_ssize_t i, j
+    for i in range(n):
+        total = 0
+        for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
+            s = x.sums + 2 * <int64_t>x.indices[j]
+            total += x.data[j] * (scale_left * s[0] - scale_right * s[1])
+        x.items[i].score = total
+        x.items[i].mass = x.mass[classes[i]]
+        x.items[i].index = i
+
+
+cdef Py_ssize_t bisect(
+    Space* x, int32_t* classes, Py_ssize_t n, double fraction, uint64_t seed, int max_iter
+) noexcept nogil:
+    """Balanced spherical 2-means of n classes: partition them in place; return the cut."""
+    cdef double total = 0, left, right, positive, target
+    cdef Py_ssize_t i, j, cut = 0, n_moved
+    cdef Py_ssize_t first = mix(seed) % <uint64_t>n
+    cdef Py_ssize_t second = (first + 1 + mix(seed + 1) % <uint64_t>(n - 1)) % n
+    cdef int iteration
+    for i in range(n):
+        total += x.mass[classes[i]]
+        x.side[i] = 0
+    left = move(x, classes[first], 1, x.sums, 0)
+    right = move(x, classes[second], 1, x.sums + 1, 0)
+    for iteration in range(max_iter):
+        score(x, classes, n, left, right)
+        positive = 0
+        for i in range(n):
+            if x.items[i].score > 0:
+                positive += x.items[i].mass
+        target = min(max(positive, (fraction - slack * min(fraction, 1 - fraction)) * total), (fraction + slack * min(fraction, 1 - fraction)) * total)
+        cut = weighted_cut(x.items, n, target)
+        for i in range(n):
+            x.new_side[x.items[i].index] = 1 if i < cut else 2
+        if iteration == 0:
+            move(x, classes[first], -1, x.sums, 0)
+            move(x, classes[second], -1, x.sums + 1, 0)
+            left = 0
+            right = 0
+        n_moved = 0
+        for i in range(n):
+            if x.side[i] == x.new_side[i]:
+                continue
+            n_moved += 1
+            if x.side[i] == 1:
+                left = move(x, classes[i], -x.mass[classes[i]], x.sums, left)
+            elif x.side[i] == 2:
+                right = move(x, classes[i], -x.mass[classes[i]], x.sums + 1, right)
+            x.side[i] = x.new_side[i]
+            if x.side[i] == 1:
+                left = move(x, classes[i], x.mass[classes[i]], x.sums, left)
+            else:
+                right = move(x, classes[i], x.mass[classes[i]], x.sums + 1, right)
+        if n_moved == 0:
+            break
+    for i in range(n):
+        for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
+            x.sums[2 * <int64_t>x.indices[j]] = 0
+            x.sums[2 * <int64_t>x.indices[j] + 1] = 0
+    split_by_side(x, classes, n)
+    return cut
+
+
+cdef void split_by_side(Space* x, int32_t* classes, Py_ssize_t n) noexcept nogil:
+    """Stable partition: left classes first, each side in its old order."""
+    cdef Py_ssize_t i, at = 0
+    cdef int side
+    for side in range(1, 3):
+        for i in range(n):
+            if x.side[i] == side:
+                x.items[at].index = classes[i]
+                at += 1
+    for i in range(n):
+        classes[i] = x.items[i].index
+
+
+def kmeans_split(
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    const float[::1] mass,
+    int n_features,
+    int32_t[::1] order,
+    int32_t[::1] boundary_depth,
+    Py_ssize_t lo,
+    Py_ssize_t hi,
+    int arity,
+    int depth,
+    uint64_t seed,
+    int max_iter,
+    bint whole_subtree,
+):
+    cdef Py_ssize_t n = hi - lo, cut, top = 1, i
+    cdef int left_parts, right_parts
+    cdef double total, left_mass
+    cdef Space x
+    cdef Split item
+    cdef Split* stack = <Split*>malloc((n + 2) * sizeof(Split))
+    x.sums = <float*>calloc(2 * <size_t>n_features, sizeof(float))
+    x.items = <Item*>malloc(n * sizeof(Item))
+    x.side = <signed char*>malloc(2 * n)
+    if stack == NULL or x.sums == NULL or x.items == NULL or x.side == NULL:
+        free(stack)
+        free(x.sums)
+        free(x.items)
+        free(x.side)
+        raise MemoryError(f"no memory to cluster {n} classes of {n_features} features")
+    x.new_side = x.side + n
+    x.indptr, x.indices, x.data, x.mass = &indptr[0], &indices[0], &data[0], &mass[0]
+    stack[0] = Split(lo, hi, arity, depth)
+    with nogil:
+        while top > 0:
+            top -= 1
+            item = stack[top]
+            n = item.hi - item.lo
+            if n <= item.parts:
+                for i in range(item.lo + 1, item.hi):
+                    boundary_depth[i] = item.depth
+            elif item.parts == 1:
+                if whole_subtree:
+                    stack[top] = Split(item.lo, item.hi, arity, item.depth + 1)
+                    top += 1
+            else:
+                left_parts = (item.parts + 1) // 2
+                cut = item.lo + bisect(
+                    &x, &order[item.lo], n, left_parts / <double>item.parts,
+                    mix(seed ^ mix(<uint64_t>item.lo) ^ <uint64_t>item.hi), max_iter,
+                )
+                total = 0
+                left_mass = 0
+                for i in range(item.lo, item.hi):
+                    total += mass[order[i]]
+                    if i < cut:
+                        left_mass += mass[order[i]]
+                left_parts = min(max(<int>(item.parts * left_mass / total + 0.5), 1), item.parts - 1)
+                # no part without a class
+                left_parts = min(left_parts, cut - item.lo)
+                right_parts = min(item.parts - left_parts, item.hi - cut)
+                left_parts = min(item.parts - right_parts, cut - item.lo)
+                boundary_depth[cut] = item.depth
+                stack[top] = Split(item.lo, cut, left_parts, item.depth)
+                stack[top + 1] = Split(cut, item.hi, right_parts, item.depth)
+                top += 2
+        free(stack)
+        free(x.sums)
+        free(x.items)
+        free(x.side)

@@ -1,0 +1,115 @@
+"""The weights of all nodes as flat arrays: for each node its features and their lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+LINE = 16  # floats to a line, 64 bytes: one cache line
+NO_CHILD = np.float32(-1e30)  # the bias of a child that is padding, or has no rows
+HASH_FACTOR = np.uint32(2654435769)  # odd, so that feature -> key can be inverted
+
+_ARRAYS = ("lines", "line_ptr", "keys", "key_ptr", "buckets", "bucket_ptr", "shifts")
+
+
+def n_lines(arity: int) -> int:
+    """Lines that one feature takes in a node of so many children."""
+    return -(-arity // LINE)
+
+
+def feature_keys(features: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """Feature ids spread evenly over 32 bits."""
+    return features.astype(np.uint32) * HASH_FACTOR
+
+
+def key_features(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
+    """The feature ids of keys."""
+    return (keys * np.uint32(pow(int(HASH_FACTOR), -1, 2**32))).astype(np.int32)
+
+
+class NodeWeights:
+    """Sparse weights of every inner node, made for looking up one feature of one node.
+
+    Node ``v`` keeps the keys of its features, sorted, in
+    ``keys[key_ptr[v]:key_ptr[v + 1]]``. A key's leading bits name its bucket:
+    bucket ``b`` of node ``v`` holds keys number ``buckets[bucket_ptr[v] + b]`` up to the
+    next entry. Lines of node ``v`` begin at ``line_ptr[v]``: first the bias, then one
+    weight per child for each key; a node of more than 16 children takes several lines.
+    """
+
+    __slots__ = _ARRAYS
+
+    lines: NDArray[np.float32]
+    line_ptr: NDArray[np.int64]
+    keys: NDArray[np.uint32]
+    key_ptr: NDArray[np.int64]
+    buckets: NDArray[np.int32]
+    bucket_ptr: NDArray[np.int64]
+    shifts: NDArray[np.int32]
+
+    def __init__(self, arrays: dict[str, NDArray]) -> None:
+        for name in _ARRAYS:
+            setattr(self, name, arrays[name])
+
+    @classmethod
+    def from_nodes(cls, nodes: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> NodeWeights:
+        """From the sorted keys and the lines, bias first, of each node."""
+        n_keys = np.array([len(keys) for keys, _ in nodes], dtype=np.int64)
+        key_ptr = _offsets(n_keys)
+        keys = np.concatenate([np.zeros(0, np.uint32), *(keys for keys, _ in nodes)])
+        bits = np.ceil(np.log2(np.maximum(n_keys, 1))).astype(np.int32)
+        shifts = 32 - bits
+        bucket_ptr = _offsets((1 << bits.astype(np.int64)) + 1)
+        node_of_key = np.repeat(np.arange(len(nodes)), n_keys)
+        bucket = bucket_ptr[node_of_key] + (keys.astype(np.int64) >> shifts[node_of_key])
+        counts = np.bincount(bucket, minlength=bucket_ptr[-1])
+        node_of_bucket = np.repeat(np.arange(len(nodes)), np.diff(bucket_ptr))
+        buckets = np.cumsum(counts) - counts - key_ptr[node_of_bucket]
+        lines = [lines.reshape(-1, LINE) for _, lines in nodes]
+        return cls(
+            dict(
+                lines=_stack_lines(lines),
+                line_ptr=_offsets(np.array([len(block) for block in lines], dtype=np.int64)),
+                keys=keys,
+                key_ptr=key_ptr,
+                buckets=buckets.astype(np.int32),
+                bucket_ptr=bucket_ptr,
+                shifts=shifts.astype(np.int32),
+            )
+        )
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """The arrays that from a call of the constructor give these weights again."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """Features, weights (n_features_of_node, arity) and bias (arity,) of one node."""
+        keys = self.keys[self.key_ptr[v] : self.key_ptr[v + 1]]
+        block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(keys) + 1, -1)
+        return key_features(keys), block[1:, :arity], block[0, :arity]
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory and, uncompressed, on disk."""
+        return sum(array.nbytes for array in self.to_arrays().values())
+
+
+def aligned_empty(size: int, dtype: type = np.float32) -> NDArray:
+    """Uninitialised 1-D array that starts where a cache line does."""
+    itemsize = np.dtype(dtype).itemsize
+    memory = np.empty(size * itemsize + 64, dtype=np.uint8)
+    skip = -memory.ctypes.data % 64
+    return memory[skip : skip + size * itemsize].view(dtype)
+
+
+def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+
+
+def _stack_lines(blocks: list[NDArray[np.float32]]) -> NDArray[np.float32]:
+    stacked = aligned_empty(sum(map(len, blocks)) * LINE).reshape(-1, LINE)
+    if blocks:
+        np.concatenate(blocks, out=stacked)
+    return stacked

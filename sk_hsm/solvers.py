@@ -1,0 +1,228 @@
+"""Rows of a node -> its weights: dual coordinate ascent, and Newton where a fit is small."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils.extmath import row_norms
+
+from ._kernels import nodes as kernels
+from .label_tree import LabelTree
+from .node_weights import LINE, NO_CHILD, NodeWeights, aligned_empty, feature_keys, n_lines
+from .progress import Progress
+
+# A fit is finished exactly, in float64, where the Hessians of its nodes take no
+# more multiplications than this: about a second.
+NEWTON_BUDGET = 2**32
+NEWTON_UNKNOWNS = 2048
+NEWTON_ITERATIONS = 100
+
+# Work is handed to threads in pieces of about this many non-zeros.
+TASK_SIZE = 2**20
+
+
+@dataclass
+class Problem:
+    """What is fixed while a tree's nodes are trained."""
+
+    X: sparse.csr_array  # float32 data, no duplicates
+    y: NDArray[np.int32]  # class of each row
+    costs: NDArray[np.float32]  # C times the weight of each row, all positive
+    tree: LabelTree
+    fit_intercept: bool
+    tol: float
+    max_iter: int
+    seed: int
+
+    @cached_property
+    def indptr(self) -> NDArray[np.int64]:
+        return self.X.indptr.astype(np.int64, copy=False)
+
+    @cached_property
+    def square_norms(self) -> NDArray[np.float32]:
+        """With the constant feature of the intercept."""
+        return (row_norms(self.X, squared=True) + self.fit_intercept).astype(np.float32)
+
+    @cached_property
+    def leaf_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self.tree._leaf_ranges()
+
+    @cached_property
+    def row_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows sorted by the depth-first rank of their class, and those ranks: a node is a slice."""
+        rank = self.leaf_ranges[0][self.tree.n_inner :][self.y]
+        order = np.argsort(rank, kind="stable")
+        return order, rank[order]
+
+    @cached_property
+    def visits(self) -> NDArray[np.int64]:
+        """A random number for each row of row_order: every node visits its rows by ascending number."""
+        return np.random.default_rng(self.seed).permutation(len(self.y))
+
+    @cached_property
+    def row_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Start and stop of each inner node's rows in row_order."""
+        start, stop = (bound[: self.tree.n_inner] for bound in self.leaf_ranges)
+        ranks = self.row_order[1]
+        return np.searchsorted(ranks, start), np.searchsorted(ranks, stop)
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether every node is to be finished by Newton steps."""
+        unknowns = (self.X.shape[1] + 1.0) * np.diff(self.tree.child_ptr)
+        rows = np.subtract(self.row_ranges[1], self.row_ranges[0])
+        work = np.sum(rows * unknowns**2 + unknowns**3)
+        return bool(work <= NEWTON_BUDGET and unknowns.max(initial=0) <= NEWTON_UNKNOWNS)
+
+    def children_of(self, v: int, rows: slice) -> NDArray[np.int64]:
+        """Which child of node v each row of its slice belongs to."""
+        children = self.tree.children[self.tree.child_ptr[v] : self.tree.child_ptr[v + 1]]
+        return np.searchsorted(self.leaf_ranges[0][children], self.row_order[1][rows], side="right") - 1
+
+
+class Workspace(threading.local):
+    """Buffers that a thread uses again for every node: fresh memory costs page faults."""
+
+    def __init__(self, n_features: int) -> None:
+        self.local_of = np.full(n_features, -1, dtype=np.int32)
+        self.buffers: dict[str, NDArray] = {}
+
+    def take(self, name: str, size: int, dtype: type) -> NDArray:
+        """An uninitialised array, valid until the next call with this name."""
+        if name not in self.buffers or len(self.buffers[name]) < size:
+            self.buffers[name] = aligned_empty(size + size // 4, dtype)
+        return self.buffers[name][:size]
+
+    def lines(self, name: str, n: int, width: int) -> NDArray[np.float32]:
+        """Float32 zeros of shape (n, width), likewise."""
+        lines = self.take(name, n * width, np.float32).reshape(n, width)
+        lines.fill(0)
+        return lines
+
+
+@dataclass
+class NodeRows:
+    """The rows of one node, in the order of visits, over the node's own features."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    data: NDArray[np.float32]
+    features: NDArray[np.int32]
+    child: NDArray[np.int64]
+    costs: NDArray[np.float32]
+    square_norms: NDArray[np.float32]
+
+
+@dataclass
+class NodeFit:
+    """One trained node."""
+
+    keys: NDArray[np.uint32]
+    lines: NDArray[np.float32]
+    n_iter: int
+    converged: bool
+
+
+@dataclass
+class TreeFit:
+    """All trained nodes of a tree."""
+
+    weights: NodeWeights
+    n_iter: NDArray[np.int32]
+    converged: NDArray[np.bool_] = field(repr=False)
+
+
+def fit_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeFit:
+    """Train every inner node of the tree; the result does not depend on n_jobs."""
+    start, stop = problem.row_ranges
+    sizes = problem.indptr[-1] / max(problem.X.shape[0], 1) * (stop - start) + 1
+    tasks = _tasks(sizes)
+    progress.start("nodes", sizes.sum())
+
+    space = Workspace(problem.X.shape[1])
+
+    def run(task: NDArray[np.int64]) -> list[NodeFit]:
+        fits = []
+        for v in task:
+            fits.append(solve_node(problem, v, space))
+            progress.advance(sizes[v])
+        return fits
+
+    done = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
+    fits: list[NodeFit] = [None] * problem.tree.n_inner  # type: ignore[list-item]
+    for task, results in zip(tasks, done, strict=True):
+        for v, fit in zip(task, results, strict=True):
+            fits[v] = fit
+    return TreeFit(
+        NodeWeights.from_nodes([(fit.keys, fit.lines) for fit in fits]),
+        np.array([fit.n_iter for fit in fits], dtype=np.int32),
+        np.array([fit.converged for fit in fits], dtype=bool),
+    )
+
+
+def _tasks(sizes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """Largest nodes first, one by one; small ones together."""
+    largest = np.argsort(-sizes, kind="stable")
+    piece = (np.cumsum(sizes[largest]) - sizes[largest]) // TASK_SIZE
+    return np.split(largest, np.flatnonzero(np.diff(piece)) + 1) if len(sizes) else []
+
+
+def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
+    """Minimise ||W||^2 / 2 + sum of costs * log-loss over the rows of node v."""
+    arity = int(problem.tree.child_ptr[v + 1] - problem.tree.child_ptr[v])
+    width = LINE * n_lines(arity)
+    rows = take_rows(problem, v, space)
+    bias = np.full(width, NO_CHILD)
+    seen = np.bincount(rows.child, minlength=arity) > 0
+    bias[:arity][seen | ~seen.any()] = 0  # a child without rows has probability 0
+    if np.count_nonzero(seen) < 2:
+        return NodeFit(feature_keys(rows.features[:0]), bias[None, :], 0, True)
+    weights = space.lines("weights", len(rows.features), width)
+    dual = space.lines("dual", len(rows.child), width)
+    dual[np.arange(len(dual)), rows.child] = 1
+    n_iter, _, converged = kernels.ascend_dual(
+        rows.indptr, rows.indices, rows.data, rows.square_norms, rows.costs, dual,
+        weights, bias, problem.fit_intercept, problem.tol, problem.max_iter,
+    )  # fmt: skip
+    if problem.is_small:
+        converged = finish_by_newton(rows, weights, bias, problem.fit_intercept)
+    return pack_node(rows.features, weights, bias, n_iter, converged)
+
+
+def take_rows(problem: Problem, v: int, space: Workspace) -> NodeRows:
+    """Copy a node's rows, in the order of visits, numbering features as they appear."""
+    here = slice(problem.row_ranges[0][v], problem.row_ranges[1][v])
+    shuffle = np.argsort(problem.visits[here])
+    rows = problem.row_order[0][here][shuffle]
+    nnz = int(np.sum(problem.indptr[rows + 1] - problem.indptr[rows]))
+    indptr = space.take("indptr", len(rows) + 1, np.int64)
+    indices, data = space.take("indices", nnz, np.int32), space.take("data", nnz, np.float32)
+    features = space.take("features", min(nnz, problem.X.shape[1]), np.int32)
+    n_features = kernels.gather_rows(
+        problem.indptr, problem.X.indices, problem.X.data, rows,
+        space.local_of, features, indptr, indices, data,
+    )  # fmt: skip
+    return NodeRows(
+        indptr, indices, data, features[:n_features], problem.children_of(v, here)[shuffle],
+        problem.costs[rows], problem.square_norms[rows],
+    )  # fmt: skip
+
+
+def pack_node(features, weights, bias, n_iter, converged) -> NodeFit:
+    """Sort a node's lines by key, bias first."""
+    keys = feature_keys(features)
+    order = np.argsort(keys)
+    lines = np.empty((1 + len(order), len(bias)), dtype=np.float32)
+    lines[0] = bias
+    np.take(weights, order, axis=0, out=lines[1:], mode="clip")
+    return NodeFit(keys[order], lines, n_iter, converged)
+
+
+def finish_by_newton(rows: NodeRows, weights: NDArray, bias: NDArray, fit_intercept: bool) -> bool:
+    raise NotImplementedError

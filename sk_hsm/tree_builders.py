@@ -1,0 +1,235 @@
+"""Class frequencies or class centroids -> :class:`~sk_hsm.LabelTree`."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_random_state
+from sklearn.utils.extmath import row_norms
+
+from ._kernels import trees
+from .label_tree import LabelTree
+
+# A class counts with its frequency to this power when k-means balances its
+# clusters: 0 balances the number of classes, 1 the number of rows.
+BALANCE = 0.5
+KMEANS_ITERATIONS = 10
+
+
+def check_arity(arity: Any) -> int:
+    """Return arity as an int, or raise ValueError."""
+    if not isinstance(arity, Integral) or isinstance(arity, bool) or arity < 2:
+        raise ValueError(f"arity must be an integer of 2 or more, got {arity!r}")
+    return int(min(arity, 2**30))
+
+
+def huffman_tree(counts: ArrayLike, arity: int = 2) -> LabelTree:
+    """Huffman tree: frequent classes near the root.
+
+    Of all trees with at most `arity` children a node it has the smallest
+    ``sum(counts * depths)``. Its mean depth lies in ``[H, H + 1)``, H the entropy of the
+    class distribution to base `arity` [1]_.
+
+    Parameters
+    ----------
+    counts : array-like of shape (n_classes,)
+        Frequency of each class, finite and not negative.
+    arity : int, default=2
+        Most children a node may have.
+
+    Returns
+    -------
+    LabelTree
+        With leaf labels ``0 .. n_classes - 1``.
+
+    Raises
+    ------
+    ValueError
+        If a count is negative or not finite, or arity below 2.
+
+    Notes
+    -----
+    O(n_classes log n_classes). The first merge takes
+    ``2 + (n_classes - 2) mod (arity - 1)`` classes so that every later one is full.
+
+    References
+    ----------
+    .. [1] D. A. Huffman, "A Method for the Construction of Minimum-Redundancy Codes",
+       Proceedings of the IRE 40(9), 1952.
+
+    Examples
+    --------
+    >>> from sk_hsm.tree_builders import huffman_tree
+    >>> huffman_tree([8, 4, 2, 1, 1]).depths().tolist()
+    [1, 2, 3, 4, 4]
+    """
+    arity = check_arity(arity)
+    counts = np.asarray(counts, dtype=np.float64)
+    if counts.ndim != 1 or counts.size == 0:
+        raise ValueError(f"counts must be a non-empty 1-D array, got shape {counts.shape}")
+    wrong = np.flatnonzero(~(np.isfinite(counts) & (counts >= 0)))
+    if len(wrong):
+        raise ValueError(
+            f"counts must be finite and not negative, got counts[{wrong[0]}] = {counts[wrong[0]]}"
+        )
+    n = len(counts)
+    n_inner = -(-(n - 1) // (arity - 1))
+    ascending = np.argsort(counts, kind="stable")
+    parents = np.full(n + n_inner, -1, dtype=np.int32)
+    if n > 1:
+        trees.huffman_parents(counts[ascending], min(arity, n), parents)
+    leaves = np.empty(n, dtype=np.int64)
+    leaves[ascending] = np.arange(n)
+    return LabelTree._from_nodes(parents.astype(np.int64), leaves, np.arange(n))
+
+
+def balanced_tree(n_classes: int, arity: int = 2) -> LabelTree:
+    """Balanced tree: classes in their order, every node divided as evenly as can be.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of leaves.
+    arity : int, default=2
+        Most children a node may have.
+
+    Returns
+    -------
+    LabelTree
+        With leaf labels ``0 .. n_classes - 1``, of depth ``ceil(log(n_classes, arity))``.
+
+    Raises
+    ------
+    ValueError
+        If n_classes is below 1 or arity below 2.
+    """
+    arity = check_arity(arity)
+    if not isinstance(n_classes, Integral) or n_classes < 1:
+        raise ValueError(f"n_classes must be an integer of 1 or more, got {n_classes!r}")
+    depth = np.zeros(n_classes, dtype=np.int32)
+    starts, sizes, level = np.array([0]), np.array([n_classes]), 0
+    while len(starts := starts[sizes > 1]):
+        level += 1
+        sizes = sizes[sizes > 1]
+        parts = np.minimum(arity, sizes)
+        part = np.arange(parts.sum()) - np.repeat(np.cumsum(parts) - parts, parts)
+        size, of = np.repeat(sizes, parts), np.repeat(parts, parts)
+        low, high = part * size // of, (part + 1) * size // of
+        starts = np.repeat(starts, parts) + low
+        depth[starts[part > 0]] = level
+        sizes = high - low
+    return LabelTree._from_boundaries(np.arange(n_classes), depth)
+
+
+def kmeans_tree(
+    X: ArrayLike | sparse.sparray,
+    y: ArrayLike,
+    arity: int = 16,
+    *,
+    sample_weight: ArrayLike | None = None,
+    random_state: Any = None,
+    n_jobs: int | None = None,
+) -> LabelTree:
+    """Tree from balanced spherical k-means of the class centroids.
+
+    A class is the mean direction of its rows. The classes are cut in two by spherical
+    2-means with both halves of like mass, and again, until a node has its `arity`
+    children; a class weighs (its summed sample weight) ** 0.5, so that frequent classes
+    come nearer to the root.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+    y : array-like of shape (n_samples,)
+        The label of each row.
+    arity : int, default=16
+        Most children a node may have.
+    sample_weight : array-like of shape (n_samples,), default=None
+    random_state : int, RandomState instance or None, default=None
+        Draws the two classes from which each 2-means starts.
+    n_jobs : int or None, default=None
+        Number of joblib threads. The tree does not depend on it.
+
+    Returns
+    -------
+    LabelTree
+        With leaf labels ``np.unique(y)``.
+
+    Raises
+    ------
+    ValueError
+        If X and y are of different length or hold NaN, or arity is below 2.
+
+    Notes
+    -----
+    O(iterations * log2(n_classes) * non-zeros of the centroids).
+    """
+    from .validation import check_rows, check_weights, encode_labels
+
+    X = check_rows(X)
+    classes, y = encode_labels(y)
+    if len(y) != X.shape[0]:
+        raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
+    weights = check_weights(sample_weight, len(y))
+    seed = check_random_state(random_state).randint(2**31 - 1)
+    return cluster_classes(X, y, weights, len(classes), arity, seed, n_jobs).with_labels(classes)
+
+
+def cluster_classes(
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    n_classes: int,
+    arity: int,
+    seed: int,
+    n_jobs: int | None,
+) -> LabelTree:
+    """kmeans_tree of rows that have been checked, with classes 0 .. n_classes - 1."""
+    arity = check_arity(arity)
+    order = np.arange(n_classes, dtype=np.int32)
+    depth = np.zeros(n_classes, dtype=np.int32)
+    if n_classes <= arity:
+        depth[1:] = 1
+        return LabelTree._from_boundaries(order, depth)
+    centroids = class_centroids(X, y, weights, n_classes)
+    mass = np.bincount(y, weights=weights, minlength=n_classes) ** BALANCE
+    mass = np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
+    arrays = (
+        centroids.indptr.astype(np.int64), centroids.indices.astype(np.int32), centroids.data,
+        mass, X.shape[1], order, depth,
+    )  # fmt: skip
+
+    def split(lo: int, hi: int, level: int, whole: bool) -> None:
+        trees.kmeans_split(*arrays, lo, hi, arity, level, seed, KMEANS_ITERATIONS, whole)
+
+    split(0, n_classes, 1, False)
+    bounds = np.concatenate([[0], np.flatnonzero(depth == 1), [n_classes]])
+    Parallel(n_jobs=n_jobs, require="sharedmem")(
+        delayed(split)(lo, hi, 2, True)
+        for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)
+        if hi - lo > 1
+    )
+    return LabelTree._from_boundaries(order, depth)
+
+
+def class_centroids(
+    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], n_classes: int
+) -> sparse.csr_array:
+    """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
+
+    Summed in float64 and rounded once, so that they do not depend on the order of rows.
+    """
+    lengths = row_norms(X)
+    scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
+    members = sparse.csr_array(
+        (scale, (y, np.arange(len(y)))), shape=(n_classes, X.shape[0]), dtype=np.float64
+    )
+    sums = sparse.csr_array(members @ X)
+    sums.sort_indices()
+    return normalize(sums, copy=False).astype(np.float32)
