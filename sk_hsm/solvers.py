@@ -10,6 +10,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.linalg import cho_factor, cho_solve
+from scipy.special import log_softmax
 from sklearn.utils.extmath import row_norms
 
 from ._kernels import nodes as kernels
@@ -225,4 +227,64 @@ def pack_node(features, weights, bias, n_iter, converged) -> NodeFit:
 
 
 def finish_by_newton(rows: NodeRows, weights: NDArray, bias: NDArray, fit_intercept: bool) -> bool:
-    raise NotImplementedError
+    """Newton's method in float64 from the given weights, in place; True where it converged.
+
+    The Hessian is I + sum of cost * (diag(p) - p p') (x) (x x'), over the children that
+    have rows.
+    """
+    alive = np.flatnonzero(bias > NO_CHILD)
+    A = sparse.csr_array(
+        (rows.data, rows.indices, rows.indptr), shape=(len(rows.child), len(weights)), dtype=np.float64
+    ).toarray()
+    if fit_intercept:
+        A = np.column_stack([A, np.ones(len(A))])
+    theta = np.vstack([weights, bias])[: A.shape[1], alive].astype(np.float64)
+    theta, converged = newton(A, np.searchsorted(alive, rows.child), rows.costs.astype(np.float64), theta)
+    weights[:, alive] = theta[: len(weights)]
+    if fit_intercept:
+        bias[alive] = theta[-1]
+    return converged
+
+
+def newton(
+    A: NDArray[np.float64], child: NDArray[np.int64], costs: NDArray[np.float64], theta: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], bool]:
+    """Minimise ||theta||^2 / 2 + sum of costs * log-loss of softmax(A theta)."""
+    for _ in range(NEWTON_ITERATIONS):
+        log_p = log_softmax(A @ theta, axis=1)
+        loss = _objective(theta, log_p, child, costs)
+        errors = np.exp(log_p)
+        errors[np.arange(len(A)), child] -= 1
+        gradient = (theta + A.T @ (costs[:, None] * errors)).T.ravel()
+        step = cho_solve(cho_factor(_hessian(A, np.exp(log_p), costs)), gradient)
+        decrement = gradient @ step
+        step = step.reshape(theta.shape[1], -1).T
+        size = 1.0
+        # near the optimum the loss is flat to rounding, and the full step is right
+        while decrement > 1e-8 * (1 + loss) and size > 1e-8:
+            moved = theta - size * step
+            if _objective(moved, log_softmax(A @ moved, axis=1), child, costs) <= loss - 0.1 * size * decrement:
+                break
+            size /= 2
+        theta = theta - size * step
+        if np.abs(step).max() <= 1e-10 * (1 + np.abs(theta).max()):
+            return theta, True
+    return theta, False
+
+
+def _objective(theta, log_p, child, costs) -> float:
+    return float(np.sum(theta * theta) / 2 - costs @ log_p[np.arange(len(log_p)), child])
+
+
+def _hessian(A: NDArray, p: NDArray, costs: NDArray) -> NDArray[np.float64]:
+    """Of the unknowns child by child: (k * d, k * d)."""
+    k, d = p.shape[1], A.shape[1]
+    H = np.eye(k * d)
+    for c in range(k):
+        H[c * d : (c + 1) * d, c * d : (c + 1) * d] += A.T @ ((costs * p[:, c])[:, None] * A)
+    size = max(1, 2**22 // (k * d))
+    for lo in range(0, len(A), size):
+        weighted = np.sqrt(costs[lo : lo + size, None]) * p[lo : lo + size]
+        B = (weighted[:, :, None] * A[lo : lo + size, None, :]).reshape(-1, k * d)
+        H -= B.T @ B
+    return H

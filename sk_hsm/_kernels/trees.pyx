@@ -34,6 +34,10 @@ def huffman_parents(const double[::1] counts, int arity, int32_t[::1] parents):
 
 
 cdef double slack = 0.0
+cdef int unit_update = 0
+def set_unit(int x):
+    global unit_update
+    unit_update = x
 def set_slack(double x):
     global slack
     slack = x
@@ -189,14 +193,14 @@ cdef Py_ssize_t bisect(
                 continue
             n_moved += 1
             if x.side[i] == 1:
-                left = move(x, classes[i], -x.mass[classes[i]], x.sums, left)
+                left = move(x, classes[i], -1 if unit_update else -x.mass[classes[i]], x.sums, left)
             elif x.side[i] == 2:
-                right = move(x, classes[i], -x.mass[classes[i]], x.sums + 1, right)
+                right = move(x, classes[i], -1 if unit_update else -x.mass[classes[i]], x.sums + 1, right)
             x.side[i] = x.new_side[i]
             if x.side[i] == 1:
-                left = move(x, classes[i], x.mass[classes[i]], x.sums, left)
+                left = move(x, classes[i], 1 if unit_update else x.mass[classes[i]], x.sums, left)
             else:
-                right = move(x, classes[i], x.mass[classes[i]], x.sums + 1, right)
+                right = move(x, classes[i], 1 if unit_update else x.mass[classes[i]], x.sums + 1, right)
         if n_moved == 0:
             break
     for i in range(n):

@@ -1,0 +1,480 @@
+"""The estimator: parameters, validation, fit and the prediction methods; no maths, no loops."""
+
+from __future__ import annotations
+
+import warnings
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from . import inference
+from ._state import pack_state, unpack_state
+from .label_tree import LabelTree
+from .progress import Progress
+from .solvers import Problem, TreeFit, fit_nodes
+from .tree_builders import balanced_tree, cluster_classes, huffman_tree
+from .validation import (
+    check_class_weight,
+    check_structure,
+    check_weights,
+    encode_known,
+    encode_labels,
+    float_csr,
+)
+
+
+class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
+    """Classifier for thousands to millions of classes: a softmax at each node of a label tree.
+
+    The classes are the leaves of a tree. Every inner node is a small multinomial logistic
+    regression over its children, and the probability of a class is the product along its
+    path, so that probabilities sum to exactly one and cost ``O(arity * log(n_classes))`` for
+    each non-zero of a row instead of ``O(n_classes)``.
+
+    Read more in the :ref:`user guide <user_guide>`.
+
+    Parameters
+    ----------
+    tree : {"kmeans", "huffman", "balanced"}, LabelTree or array-like of int, default="kmeans"
+        How the classes are put into a tree. "kmeans" clusters the class centroids, so that
+        classes which look alike share a path; "huffman" puts frequent classes near the root;
+        "balanced" divides the sorted labels evenly. A :class:`~sk_hsm.LabelTree` is used as
+        it is: its labels must be those of y. An array is the parents for
+        :meth:`LabelTree.from_parents`, its leaves taken in the order of the sorted labels.
+    arity : int, default=16
+        Most children of a node, 2 or more, where the tree is built here. At least n_classes
+        gives one node, which is the flat softmax (multinomial logistic regression). Up to 16
+        children cost the same.
+    C : float, default=10.0
+        Inverse regularisation, as in :class:`sklearn.linear_model.LogisticRegression`: each
+        node minimises ``||W||^2 / 2 + C * sum(weight * log-loss)``. The best value depends on
+        the data much more than on anything else: try 1 for noisy rows, 10 to 1000 for rows
+        that tell the classes well apart.
+    fit_intercept : bool, default=True
+        Whether each node has an intercept. It is the weight of a constant feature 1, and
+        penalised like any other weight.
+    class_weight : dict {label: weight} or "balanced", default=None
+        Weights of classes, which multiply sample_weight. "balanced" gives a class
+        ``sum(weights) / (n_classes * sum of the class's weights)``. Labels that a dict does
+        not name have weight 1.
+    max_iter : int, default=100
+        Most passes over a node's rows.
+    tol : float, default=1e-2
+        Training of a node ends when its duality gap is below `tol` for each unit of weight:
+        an upper bound, in nats, of how much its mean regularised loss could still fall.
+        Small problems are finished to float64 precision whatever `tol` is.
+    n_jobs : int, default=None
+        Number of threads, in joblib's sense. The model does not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Draws the first centroids of "kmeans" and the order in which rows are visited.
+    verbose : int, default=0
+        1 prints the stages of `fit` and, every few seconds, how far it is; 2 every second.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The sorted distinct labels of y.
+    tree_ : LabelTree
+        The tree, with ``tree_.leaf_labels`` equal to `classes_`.
+    node_weights_ : NodeWeights
+        The weights of its inner nodes.
+    n_iter_ : int
+        Most passes that any node took.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where X had string column names.
+
+    See Also
+    --------
+    LabelTree : The tree of classes, and how to make your own.
+    sklearn.linear_model.LogisticRegression : The flat softmax, for up to some thousand classes.
+
+    Notes
+    -----
+    Nodes are trained by proximal dual coordinate ascent on the simplex [3]_; weights are
+    float32. A class whose rows all have weight zero has probability zero.
+
+    While one thread calls `fit`, other threads may not use the same object. On a fitted
+    model any number of threads may predict.
+
+    References
+    ----------
+    .. [1] J. Goodman, "Classes for fast maximum entropy training", ICASSP 2001.
+    .. [2] F. Morin, Y. Bengio, "Hierarchical probabilistic neural network language model",
+       AISTATS 2005.
+    .. [3] S. Shalev-Shwartz, T. Zhang, "Accelerated proximal stochastic dual coordinate
+       ascent for regularized loss minimization", ICML 2014.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_digits
+    >>> from sk_hsm import HierarchicalSoftmaxClassifier
+    >>> X, y = load_digits(return_X_y=True)
+    >>> clf = HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(X / 16, y)
+    >>> clf.tree_.max_depth
+    3
+    >>> labels, proba = clf.predict_top_k(X[:1] / 16, k=3)
+    >>> int(labels[0, 0])
+    0
+    """
+
+    _parameter_constraints: dict = {
+        "tree": [StrOptions({"kmeans", "huffman", "balanced"}), LabelTree, "array-like"],
+        "arity": [Interval(Integral, 2, None, closed="left")],
+        "C": [Interval(Real, 0, None, closed="neither")],
+        "fit_intercept": ["boolean"],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="neither")],
+        "n_jobs": [None, Integral],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        tree: str | LabelTree | ArrayLike = "kmeans",
+        *,
+        arity: int = 16,
+        C: float = 10.0,
+        fit_intercept: bool = True,
+        class_weight: dict | str | None = None,
+        max_iter: int = 100,
+        tol: float = 1e-2,
+        n_jobs: int | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
+    ) -> None:
+        self.tree = tree
+        self.arity = arity
+        self.C = C
+        self.fit_intercept = fit_intercept
+        self.class_weight = class_weight
+        self.max_iter = max_iter
+        self.tol = tol
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+        self.verbose = verbose
+
+    # -- fit ----------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(
+        self, X: ArrayLike | sparse.sparray, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> HierarchicalSoftmaxClassifier:
+        """Build the tree and train its nodes.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; kept as float32.
+        y : array-like of shape (n_samples,)
+            The label of each row.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; not negative, not all zero.
+
+        Returns
+        -------
+        self : HierarchicalSoftmaxClassifier
+            The fitted classifier. If `fit` raises, it is as it was before.
+
+        Raises
+        ------
+        ValueError
+            If X, y, the weights, a parameter or the tree is wrong; the message names which.
+
+        Notes
+        -----
+        ``O(passes * non-zeros * mean depth * arity)`` time, and memory for one line of 16
+        floats for each feature that a node has seen.
+        """
+        before = dict(vars(self))
+        try:
+            return self._fit(X, y, sample_weight)
+        except BaseException:
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _fit(self, X: Any, y: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
+        progress = Progress(self.verbose)
+        X = self._validate_rows(X, y=y, reset=True)
+        classes, y = encode_labels(y)
+        if len(y) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
+        weights = check_weights(sample_weight, len(y))
+        frequency = np.bincount(y, weights=weights, minlength=len(classes))
+        weights = weights * check_class_weight(self.class_weight, classes, frequency)[y]
+        if not weights.any():
+            raise ValueError("sample_weight times class_weight must not be zero everywhere: all weights are zero")
+        X = float_csr(X)
+        if not weights.all():
+            kept = np.flatnonzero(weights)
+            X, y, weights = float_csr(X[kept]), y[kept], weights[kept]
+        rng = check_random_state(self.random_state)
+        progress.say(f"{X.shape[0]} rows, {X.shape[1]} features, {X.nnz} non-zeros, {len(classes)} classes")
+        tree = self._make_tree(X, y, weights, classes, rng)
+        progress.say(
+            f"tree: {tree.n_inner} nodes of up to {tree.arity} children, "
+            f"depth {tree.max_depth}, mean {tree.mean_depth(frequency):.2f}"
+        )
+        costs = (self.C * weights).astype(np.float32)
+        fit = fit_nodes(
+            Problem(X, y, costs, tree, self.fit_intercept, self.tol, self.max_iter, rng.randint(2**31 - 1)),
+            self.n_jobs,
+            progress,
+        )
+        progress.say(f"trained: {fit.weights.nbytes / 2**20:.1f} MiB, at most {fit.n_iter.max(initial=0)} passes")
+        self._warn_if_unfinished(fit)
+        self.classes_, self.tree_, self.node_weights_ = classes, tree, fit.weights
+        self.n_iter_ = int(fit.n_iter.max(initial=1))
+        return self
+
+    def _make_tree(self, X, y, weights, classes, rng) -> LabelTree:
+        if isinstance(self.tree, LabelTree):
+            return _match_leaves(self.tree, classes)
+        if not isinstance(self.tree, str):
+            return LabelTree.from_parents(self.tree, classes)
+        if self.tree == "huffman":
+            counts = np.bincount(y, weights=weights, minlength=len(classes))
+            tree = huffman_tree(counts, self.arity)
+        elif self.tree == "balanced":
+            tree = balanced_tree(len(classes), self.arity)
+        else:
+            seed = rng.randint(2**31 - 1)
+            tree = cluster_classes(X, y, weights, len(classes), self.arity, seed, self.n_jobs)
+        return tree.with_labels(classes)
+
+    def _warn_if_unfinished(self, fit: TreeFit) -> None:
+        unfinished = np.count_nonzero(~fit.converged)
+        if unfinished:
+            warnings.warn(
+                f"{unfinished} of {len(fit.converged)} nodes did not reach tol={self.tol} in "
+                f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
+                "or decrease C",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+
+    def _validate_rows(self, X: Any, y: Any = "no_validation", reset: bool = False) -> Any:
+        if isinstance(y, str):
+            check_is_fitted(self)
+        elif y is None:
+            encode_labels(y)
+        return validate_data(
+            self, check_structure(X), reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
+        )
+
+    # -- predict ------------------------------------------------------------
+
+    def predict(self, X: ArrayLike | sparse.sparray) -> NDArray[Any]:
+        """The most probable label of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            The exact argmax of `predict_proba`, found by best-first search.
+        """
+        return self.predict_top_k(X, k=1)[0][:, 0]
+
+    def predict_proba(self, X: ArrayLike | sparse.sparray) -> NDArray[np.float64]:
+        """The probability of every class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns as in `classes_`; rows sum to one.
+
+        Raises
+        ------
+        MemoryError
+            If the matrix cannot fit in memory; nothing has been allocated then. See
+            `predict_top_k`, `predict_proba_sparse` and `log_proba_of`.
+
+        Notes
+        -----
+        ``O(non-zeros * n_classes)`` a row, like a flat softmax.
+        """
+        proba = self.predict_log_proba(X)
+        return np.exp(proba, out=proba)
+
+    def predict_log_proba(self, X: ArrayLike | sparse.sparray) -> NDArray[np.float64]:
+        """The log-probability of every class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Minus infinity only where the probability is truly zero.
+
+        Raises
+        ------
+        MemoryError
+            As `predict_proba`.
+        """
+        X = self._validate_rows(X)
+        return inference.all_log_proba(self.tree_, self.node_weights_, X, self.n_jobs)
+
+    def predict_top_k(
+        self, X: ArrayLike | sparse.sparray, k: int = 5, beam_width: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The k most probable labels of each row, and their probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        k : int, default=5
+            Number of labels; at most n_classes are returned.
+        beam_width : int, default=None
+            None searches best first and is exact. A number keeps that many nodes at each
+            level of the tree: an approximation, of bounded cost, that gives fewer than k
+            labels where the beam holds fewer (probability 0, the first class, stands in).
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples, min(k, n_classes))
+            Most probable first; ties in the order of `classes_`.
+        proba : ndarray of shape (n_samples, min(k, n_classes))
+        """
+        k = _check_count("k", k)
+        if beam_width is not None:
+            beam_width = _check_count("beam_width", beam_width)
+        X = self._validate_rows(X)
+        classes, log_proba = inference.top_k(
+            self.tree_, self.node_weights_, X, min(k, len(self.classes_)), self.n_jobs, beam_width=beam_width
+        )
+        return self.classes_[np.maximum(classes, 0)], np.exp(log_proba, out=log_proba)
+
+    def log_proba_of(self, X: ArrayLike | sparse.sparray, y: ArrayLike) -> NDArray[np.float64]:
+        """The log-probability of one given label for each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Labels; minus infinity is returned for one that `fit` has not seen.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples,)
+            Equal to the entries of `predict_log_proba`, at the cost of one path a row.
+        """
+        X = self._validate_rows(X)
+        classes = encode_known(y, self.classes_)
+        if len(classes) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} rows and y {len(classes)} labels, they must agree")
+        return inference.path_log_proba(self.tree_, self.node_weights_, X, classes, self.n_jobs)
+
+    def predict_proba_sparse(
+        self, X: ArrayLike | sparse.sparray, k: int | None = None, min_proba: float | None = None
+    ) -> sparse.csr_array:
+        """The largest probabilities of each row, the others left out.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        k : int, default=None
+            Keep the k most probable classes.
+        min_proba : float, default=None
+            Keep classes of at least this probability, in (0, 1]. Either k or min_proba, or
+            both, must be given.
+
+        Returns
+        -------
+        proba : csr_array of shape (n_samples, n_classes)
+            Columns as in `classes_`. The dense matrix is never made.
+        """
+        if k is None and min_proba is None:
+            raise ValueError("predict_proba_sparse needs k or min_proba, got neither")
+        k = len(self.classes_) if k is None else min(_check_count("k", k), len(self.classes_))
+        floor = -np.inf
+        if min_proba is not None:
+            if not (isinstance(min_proba, Real) and 0 < min_proba <= 1):
+                raise ValueError(f"min_proba must be a number in (0, 1], got {min_proba!r}")
+            floor = float(np.log(min_proba))
+            k = min(k, int(1 / min_proba) + 1)  # no more can have such a probability
+        X = self._validate_rows(X)
+        return inference.sparse_proba(self.tree_, self.node_weights_, X, k, self.n_jobs, floor)
+
+    def sample(
+        self,
+        X: ArrayLike | sparse.sparray,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray[Any]:
+        """Labels drawn from the predicted distribution of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_rows, n_features)
+        n_samples : int, default=1
+            Number of independent draws for each row.
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        labels : ndarray of shape (n_rows, n_samples)
+            One walk down the tree each.
+        """
+        n_samples = _check_count("n_samples", n_samples)
+        X = self._validate_rows(X)
+        uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
+        return self.classes_[
+            inference.sample_classes(self.tree_, self.node_weights_, X, uniforms, self.n_jobs)
+        ]
+
+    # -- scikit-learn -------------------------------------------------------
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+    def __getstate__(self) -> dict[str, Any]:
+        return pack_state(super().__getstate__())
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(unpack_state(state))
+
+
+def _check_count(name: str, value: Any) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
+    return int(value)
+
+
+def _match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
+    """The user's tree with its leaves in the order of classes; the labels must be the same."""
+    at = encode_known(tree.leaf_labels, classes)
+    if (at < 0).any():
+        leaf = np.flatnonzero(at < 0)[0]
+        raise ValueError(
+            f"leaf {tree.leaf_labels[leaf]!r} (node {tree.n_inner + leaf}) of tree is none of the classes in y"
+        )
+    if tree.n_classes < len(classes):
+        missing = np.setdiff1d(np.arange(len(classes)), at)[0]
+        raise ValueError(
+            f"tree has no leaf for class {classes[missing]!r}: it has {tree.n_classes} leaves, "
+            f"y {len(classes)} classes"
+        )
+    return tree._reorder_leaves(np.argsort(at), classes)

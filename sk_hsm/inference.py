@@ -1,0 +1,164 @@
+"""Paths through a fitted tree for many rows: chunks of rows, over threads."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn import get_config
+
+from ._kernels import paths
+from .label_tree import LabelTree
+from .node_weights import NodeWeights
+from .validation import float_csr
+
+MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
+
+Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+
+
+def top_k(
+    tree: LabelTree,
+    weights: NodeWeights,
+    X: Any,
+    k: int,
+    n_jobs: int | None,
+    min_log_proba: float = -np.inf,
+    beam_width: int | None = None,
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The k most probable classes of each row and their log-probabilities, (n_samples, k) each.
+
+    Class -1 stands where fewer than k classes reach min_log_proba, or are in the beam.
+    """
+    classes = np.empty((X.shape[0], k), dtype=np.int32)
+    log_proba = np.empty((X.shape[0], k))
+
+    def run(lo: int, hi: int, rows: Rows) -> None:
+        paths.top_k(
+            tree, weights, *rows, min_log_proba, beam_width or 0, classes[lo:hi], log_proba[lo:hi]
+        )
+
+    _over_chunks(X, n_jobs, run)
+    return classes, log_proba
+
+
+def sparse_proba(
+    tree: LabelTree, weights: NodeWeights, X: Any, k: int, n_jobs: int | None, min_log_proba: float
+) -> sparse.csr_array:
+    """Probabilities of the k best classes that reach min_log_proba, (n_samples, n_classes)."""
+    # as many rows at a time as have their answers in working_memory
+    size = max(1, int(get_config()["working_memory"] * 2**20 / (24 * k)))
+    parts = []
+    for lo in range(0, X.shape[0], size):
+        classes, log_proba = top_k(tree, weights, X[lo : lo + size], k, n_jobs, min_log_proba)
+        kept = log_proba > -np.inf
+        indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
+        parts.append(
+            sparse.csr_array(
+                (np.exp(log_proba[kept]), classes[kept], indptr), shape=(len(classes), tree.n_classes)
+            )
+        )
+    proba = parts[0] if len(parts) == 1 else sparse.csr_array(sparse.vstack(parts, format="csr"))
+    proba.sort_indices()
+    return proba
+
+
+def all_log_proba(tree: LabelTree, weights: NodeWeights, X: Any, n_jobs: int | None) -> NDArray[np.float64]:
+    """Log-probability of every class, (n_samples, n_classes)."""
+    check_fits_in_memory(X.shape[0], tree.n_classes)
+    log_proba = np.zeros((X.shape[0], tree.n_classes))
+
+    def run(lo: int, hi: int, rows: Rows) -> None:
+        paths.all_log_proba(tree, weights, *rows, log_proba[lo:hi])
+
+    if tree.n_inner:
+        _over_chunks(X, n_jobs, run)
+    return log_proba
+
+
+def path_log_proba(
+    tree: LabelTree, weights: NodeWeights, X: Any, classes: NDArray[np.int32], n_jobs: int | None
+) -> NDArray[np.float64]:
+    """Log-probability of one class a row, (n_samples,); -inf for class -1."""
+    log_proba = np.empty(X.shape[0])
+    known = np.maximum(classes, 0)
+
+    def run(lo: int, hi: int, rows: Rows) -> None:
+        paths.path_log_proba(tree, weights, *rows, known[lo:hi], log_proba[lo:hi])
+
+    _over_chunks(X, n_jobs, run)
+    log_proba[classes < 0] = -np.inf
+    return log_proba
+
+
+def sample_classes(
+    tree: LabelTree, weights: NodeWeights, X: Any, uniforms: NDArray[np.float64], n_jobs: int | None
+) -> NDArray[np.int32]:
+    """One class for each uniform random number, (n_samples, n_draws)."""
+    classes = np.empty(uniforms.shape, dtype=np.int32)
+
+    def run(lo: int, hi: int, rows: Rows) -> None:
+        paths.sample_classes(tree, weights, *rows, uniforms[lo:hi], classes[lo:hi])
+
+    _over_chunks(X, n_jobs, run)
+    return classes
+
+
+def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], None]) -> None:
+    """Call run(lo, hi, rows) for chunks of X whose copies fit in scikit-learn's working_memory."""
+    n = X.shape[0]
+    n_threads = effective_n_jobs(n_jobs) if n > MIN_ROWS else 1
+    non_zeros = X.indptr[-1] / max(n, 1) if sparse.issparse(X) else X.shape[1]
+    # a chunk's values, columns and mask, and the same again while they are made
+    row_bytes = 24 * non_zeros + 64
+    fit = int(get_config()["working_memory"] * 2**20 / row_bytes / n_threads)
+    size = max(1, min(fit, max(MIN_ROWS, -(-n // (4 * n_threads)) if n_threads > 1 else n)))
+
+    def chunk(lo: int) -> None:
+        hi = min(lo + size, n)
+        rows = float_csr(X[lo:hi])
+        run(lo, hi, (rows.indptr, rows.indices, rows.data))
+
+    if n_threads == 1:
+        for lo in range(0, n, size):
+            chunk(lo)
+    else:
+        Parallel(n_jobs=n_threads, require="sharedmem")(delayed(chunk)(lo) for lo in range(0, n, size))
+
+
+def check_fits_in_memory(n_rows: int, n_classes: int) -> None:
+    """Raise MemoryError, before allocating, where a dense float64 result cannot fit."""
+    needed, available = 8 * n_rows * n_classes, available_memory()
+    if needed > available:
+        raise MemoryError(
+            f"predict_proba of {n_rows} rows and {n_classes} classes needs {needed / 2**30:.1f} GiB, "
+            f"{available / 2**30:.1f} GiB are available: use predict_top_k, predict_proba_sparse or "
+            "log_proba_of, which never make the dense matrix"
+        )
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take, as far as the system tells; at most 2**62."""
+    candidates = [2**62]
+    try:
+        with open("/proc/meminfo") as file:
+            fields = dict(line.split(":") for line in file)
+        candidates.append(1024 * int(fields["MemAvailable"].split()[0]))
+    except (OSError, KeyError, ValueError):
+        if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+            candidates.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    for limit, used in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        try:
+            with open(limit) as limit_file, open(used) as used_file:
+                candidates.append(max(0, int(limit_file.read()) - int(used_file.read())))
+        except (OSError, ValueError):  # no such limit
+            pass
+    return min(candidates)
