@@ -19,7 +19,12 @@ from .label_tree import LabelTree
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
 BALANCE = 0.5
-KMEANS_ITERATIONS = 10
+# Each cut is the best of N_INIT runs of 2-means where it divides INIT_SIZE
+# classes or more, and may leave one half up to SLACK lighter than its share.
+ITERATIONS = 10
+N_INIT = 3
+INIT_SIZE = 1000
+SLACK = 0.5
 
 
 def check_arity(arity: Any) -> int:
@@ -206,7 +211,9 @@ def cluster_classes(
     )  # fmt: skip
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
-        trees.kmeans_split(*arrays, lo, hi, arity, level, seed, KMEANS_ITERATIONS, whole)
+        trees.kmeans_split(
+            *arrays, lo, hi, arity, level, whole, seed, ITERATIONS, N_INIT, INIT_SIZE, SLACK
+        )
 
     split(0, n_classes, 1, False)
     bounds = np.concatenate([[0], np.flatnonzero(depth == 1), [n_classes]])

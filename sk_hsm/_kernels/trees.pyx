@@ -6,6 +6,11 @@ Their specification is the function of the same name in ``reference.py``.
 from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy
+
+cdef enum:
+    LEFT = 1
+    RIGHT = 2
 
 
 def huffman_parents(const double[::1] counts, int arity, int32_t[::1] parents):
@@ -33,15 +38,6 @@ def huffman_parents(const double[::1] counts, int arity, int32_t[::1] parents):
         free(merged)
 
 
-cdef double slack = 0.0
-cdef int unit_update = 0
-def set_unit(int x):
-    global unit_update
-    unit_update = x
-def set_slack(double x):
-    global slack
-    slack = x
-
 cdef struct Item:
     # a class to be put on one side of a cut; `index` counts within its slice
     float score
@@ -59,7 +55,7 @@ cdef struct Split:
 
 cdef struct Space:
     # the class centroids (CSR), and scratch: two interleaved dense sums, zero
-    # between calls, and one item and two sides a class
+    # between calls, and one item and three sides a class
     const int64_t* indptr
     const int32_t* indices
     const float* data
@@ -68,6 +64,7 @@ cdef struct Space:
     Item* items
     signed char* side
     signed char* new_side
+    signed char* best_side
 
 
 cdef uint64_t mix(uint64_t x) noexcept nogil:
@@ -158,70 +155,120 @@ cdef void score(Space* x, const int32_t* classes, Py_ssize_t n, double left, dou
         x.items[i].index = i
 
 
-cdef Py_ssize_t bisect(
-    Space* x, int32_t* classes, Py_ssize_t n, double fraction, uint64_t seed, int max_iter
+cdef Py_ssize_t cut_by_sign(Space* x, Py_ssize_t n, double low, double high) noexcept nogil:
+    """Cut where the score changes its sign, if the mass on the left is then in [low, high]."""
+    cdef double positive = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        if x.items[i].score > 0:
+            positive += x.items[i].mass
+    return weighted_cut(x.items, n, min(max(positive, low), high))
+
+
+cdef Py_ssize_t change_sides(
+    Space* x, const int32_t* classes, Py_ssize_t n, double* left, double* right
 ) noexcept nogil:
-    """Balanced spherical 2-means of n classes: partition them in place; return the cut."""
-    cdef double total = 0, left, right, positive, target
-    cdef Py_ssize_t i, j, cut = 0, n_moved
+    """Carry classes whose side changed from sum to sum; return their number."""
+    cdef Py_ssize_t i, n_moved = 0
+    cdef float mass
+    for i in range(n):
+        if x.side[i] == x.new_side[i]:
+            continue
+        n_moved += 1
+        mass = x.mass[classes[i]]
+        if x.side[i] == LEFT:
+            left[0] = move(x, classes[i], -mass, x.sums, left[0])
+        elif x.side[i] == RIGHT:
+            right[0] = move(x, classes[i], -mass, x.sums + 1, right[0])
+        x.side[i] = x.new_side[i]
+        if x.side[i] == LEFT:
+            left[0] = move(x, classes[i], mass, x.sums, left[0])
+        else:
+            right[0] = move(x, classes[i], mass, x.sums + 1, right[0])
+    return n_moved
+
+
+cdef double two_means(
+    Space* x, const int32_t* classes, Py_ssize_t n, double low, double high, uint64_t seed, int max_iter
+) noexcept nogil:
+    """Balanced spherical 2-means from two random classes; return the sum of cosines gained."""
+    cdef double left, right
+    cdef Py_ssize_t i, j, cut
     cdef Py_ssize_t first = mix(seed) % <uint64_t>n
     cdef Py_ssize_t second = (first + 1 + mix(seed + 1) % <uint64_t>(n - 1)) % n
     cdef int iteration
     for i in range(n):
-        total += x.mass[classes[i]]
         x.side[i] = 0
     left = move(x, classes[first], 1, x.sums, 0)
     right = move(x, classes[second], 1, x.sums + 1, 0)
     for iteration in range(max_iter):
         score(x, classes, n, left, right)
-        positive = 0
+        cut = cut_by_sign(x, n, low, high)
         for i in range(n):
-            if x.items[i].score > 0:
-                positive += x.items[i].mass
-        target = min(max(positive, (fraction - slack * min(fraction, 1 - fraction)) * total), (fraction + slack * min(fraction, 1 - fraction)) * total)
-        cut = weighted_cut(x.items, n, target)
-        for i in range(n):
-            x.new_side[x.items[i].index] = 1 if i < cut else 2
+            x.new_side[x.items[i].index] = LEFT if i < cut else RIGHT
         if iteration == 0:
             move(x, classes[first], -1, x.sums, 0)
             move(x, classes[second], -1, x.sums + 1, 0)
             left = 0
             right = 0
-        n_moved = 0
-        for i in range(n):
-            if x.side[i] == x.new_side[i]:
-                continue
-            n_moved += 1
-            if x.side[i] == 1:
-                left = move(x, classes[i], -1 if unit_update else -x.mass[classes[i]], x.sums, left)
-            elif x.side[i] == 2:
-                right = move(x, classes[i], -1 if unit_update else -x.mass[classes[i]], x.sums + 1, right)
-            x.side[i] = x.new_side[i]
-            if x.side[i] == 1:
-                left = move(x, classes[i], 1 if unit_update else x.mass[classes[i]], x.sums, left)
-            else:
-                right = move(x, classes[i], 1 if unit_update else x.mass[classes[i]], x.sums + 1, right)
-        if n_moved == 0:
+        if change_sides(x, classes, n, &left, &right) == 0:
             break
     for i in range(n):
         for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
             x.sums[2 * <int64_t>x.indices[j]] = 0
             x.sums[2 * <int64_t>x.indices[j] + 1] = 0
-    split_by_side(x, classes, n)
-    return cut
+    return sqrt(max(left, 0.0)) + sqrt(max(right, 0.0))
 
 
-cdef void split_by_side(Space* x, int32_t* classes, Py_ssize_t n) noexcept nogil:
-    """Stable partition: left classes first, each side in its old order."""
+cdef Py_ssize_t bisect(
+    Space* x, int32_t* classes, Py_ssize_t n, double low, double high,
+    uint64_t seed, int max_iter, int n_init,
+) noexcept nogil:
+    """Partition the classes in place by the best of n_init 2-means; return the cut."""
+    cdef double value, best = -1
     cdef Py_ssize_t i, at = 0
-    cdef int side
-    for side in range(1, 3):
+    cdef int run, side
+    for run in range(n_init):
+        value = two_means(x, classes, n, low, high, mix(seed + run), max_iter)
+        if value > best:
+            best = value
+            memcpy(x.best_side, x.side, n)
+    for side in range(LEFT, RIGHT + 1):
         for i in range(n):
-            if x.side[i] == side:
+            if x.best_side[i] == side:
                 x.items[at].index = classes[i]
                 at += 1
+    at = 0
     for i in range(n):
         classes[i] = x.items[i].index
+        at += x.best_side[i] == LEFT
+    return at
+
+
+cdef double total_mass(const float* mass, const int32_t* classes, Py_ssize_t n) noexcept nogil:
+    cdef double total = 0
+    cdef Py_ssize_t i
+    for i in range(n):
+        total += mass[classes[i]]
+    return total
+
+
+cdef int open_space(Space* x, Py_ssize_t n, Py_ssize_t n_features) except -1:
+    x.sums = <float*>calloc(2 * n_features + 1, sizeof(float))
+    x.items = <Item*>malloc(n * sizeof(Item))
+    x.side = <signed char*>malloc(3 * n)
+    if x.sums == NULL or x.items == NULL or x.side == NULL:
+        close_space(x)
+        raise MemoryError(f"no memory to cluster {n} classes of {n_features} features")
+    x.new_side = x.side + n
+    x.best_side = x.side + 2 * n
+    return 0
+
+
+cdef void close_space(Space* x) noexcept nogil:
+    free(x.sums)
+    free(x.items)
+    free(x.side)
 
 
 def kmeans_split(
@@ -229,34 +276,36 @@ def kmeans_split(
     const int32_t[::1] indices,
     const float[::1] data,
     const float[::1] mass,
-    int n_features,
+    Py_ssize_t n_features,
     int32_t[::1] order,
     int32_t[::1] boundary_depth,
     Py_ssize_t lo,
     Py_ssize_t hi,
     int arity,
     int depth,
+    bint whole_subtree,
     uint64_t seed,
     int max_iter,
-    bint whole_subtree,
+    int n_init,
+    Py_ssize_t init_size,
+    double slack,
 ):
     cdef Py_ssize_t n = hi - lo, cut, top = 1, i
-    cdef int left_parts, right_parts
-    cdef double total, left_mass
+    cdef int parts, left_parts, right_parts
+    cdef double total, share, spread
     cdef Space x
     cdef Split item
     cdef Split* stack = <Split*>malloc((n + 2) * sizeof(Split))
-    x.sums = <float*>calloc(2 * <size_t>n_features, sizeof(float))
-    x.items = <Item*>malloc(n * sizeof(Item))
-    x.side = <signed char*>malloc(2 * n)
-    if stack == NULL or x.sums == NULL or x.items == NULL or x.side == NULL:
+    if stack == NULL:
+        raise MemoryError(f"no memory to cluster {n} classes")
+    try:
+        open_space(&x, n, n_features)
+    except MemoryError:
         free(stack)
-        free(x.sums)
-        free(x.items)
-        free(x.side)
-        raise MemoryError(f"no memory to cluster {n} classes of {n_features} features")
-    x.new_side = x.side + n
-    x.indptr, x.indices, x.data, x.mass = &indptr[0], &indices[0], &data[0], &mass[0]
+        raise
+    x.indptr, x.mass = &indptr[0], &mass[0]
+    x.indices = &indices[0] if indices.shape[0] else NULL
+    x.data = &data[0] if data.shape[0] else NULL
     stack[0] = Split(lo, hi, arity, depth)
     with nogil:
         while top > 0:
@@ -271,27 +320,24 @@ def kmeans_split(
                     stack[top] = Split(item.lo, item.hi, arity, item.depth + 1)
                     top += 1
             else:
-                left_parts = (item.parts + 1) // 2
+                parts = item.parts
+                share = (parts + 1) // 2 / <double>parts
+                spread = slack * min(share, 1 - share)
+                total = total_mass(x.mass, &order[item.lo], n)
                 cut = item.lo + bisect(
-                    &x, &order[item.lo], n, left_parts / <double>item.parts,
+                    &x, &order[item.lo], n, (share - spread) * total, (share + spread) * total,
                     mix(seed ^ mix(<uint64_t>item.lo) ^ <uint64_t>item.hi), max_iter,
+                    n_init if n >= init_size else 1,
                 )
-                total = 0
-                left_mass = 0
-                for i in range(item.lo, item.hi):
-                    total += mass[order[i]]
-                    if i < cut:
-                        left_mass += mass[order[i]]
-                left_parts = min(max(<int>(item.parts * left_mass / total + 0.5), 1), item.parts - 1)
-                # no part without a class
+                # children in proportion to mass, no more than classes
+                share = total_mass(x.mass, &order[item.lo], cut - item.lo) / total
+                left_parts = min(max(<int>(parts * share + 0.5), 1), parts - 1)
                 left_parts = min(left_parts, cut - item.lo)
-                right_parts = min(item.parts - left_parts, item.hi - cut)
-                left_parts = min(item.parts - right_parts, cut - item.lo)
+                right_parts = min(parts - left_parts, item.hi - cut)
+                left_parts = min(parts - right_parts, cut - item.lo)
                 boundary_depth[cut] = item.depth
                 stack[top] = Split(item.lo, cut, left_parts, item.depth)
                 stack[top + 1] = Split(cut, item.hi, right_parts, item.depth)
                 top += 2
         free(stack)
-        free(x.sums)
-        free(x.items)
-        free(x.side)
+        close_space(&x)

@@ -1,0 +1,353 @@
+"""What the kernels compute: their specification, in numpy, for the tests.
+
+A function here has the name, the parameters and the results of a kernel. It is written
+from the formula, in float64, and may be as slow as it likes. Kernels sum in float32, so
+the two agree to rounding; where results are integers, they agree.
+
+Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:indptr[i + 1]]``
+(float32) at the columns ``indices[indptr[i]:indptr[i + 1]]`` (int32); indptr is int64.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+import numpy as np
+from scipy import sparse
+from scipy.special import log_softmax, xlogy
+
+NO_CHILD = -1e29  # a child with a bias below this does not exist, or has no rows
+LARGEST_LOGIT = 1e28
+
+
+def _dense(indptr, indices, data, n_features):
+    rows = sparse.csr_array((data, indices, indptr), shape=(len(indptr) - 1, n_features))
+    return rows.toarray().astype(np.float64)
+
+
+# -- nodes.pyx --------------------------------------------------------------
+
+
+def gather_rows(indptr, indices, data, rows, local_of, features, out_indptr, out_indices, out_data):
+    """Copy some rows of a matrix, with its columns numbered anew in the order they first appear.
+
+    indptr, indices, data : the matrix, CSR.
+    rows : (n_rows,) int64, the rows to copy, in this order.
+    local_of : (n_features,) int32, scratch: all -1 before and after.
+    features : (at least n_local,) int32, out: the old column of each new one.
+    out_indptr, out_indices, out_data : (n_rows + 1,), (nnz,), (nnz,), out: the copies, CSR.
+
+    Returns n_local, the number of columns that appear.
+    """
+    entries = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows] + [np.arange(0)])
+    columns, first, number = np.unique(indices[entries], return_index=True, return_inverse=True)
+    appearance = np.argsort(first)
+    features[: len(columns)] = columns[appearance]
+    out_indptr[:] = np.concatenate([[0], np.cumsum(indptr[rows + 1] - indptr[rows])])
+    out_indices[: len(entries)] = np.argsort(appearance)[number]
+    out_data[: len(entries)] = data[entries]
+    return len(columns)
+
+
+def ascend_dual(
+    indptr, indices, data, square_norms, costs, dual, weights, bias, fit_intercept, tol, max_iter
+):
+    """Train a node: dual coordinate ascent for ``||W||^2 / 2 + sum of cost * log-loss``.
+
+    A row x has the logits ``z = W x + b``, the probabilities ``p = softmax(z)`` and a dual
+    point q, a distribution over the children. With ``D = p - q`` and ``a = cost ||x||^2``,
+    a visit to the row moves its q, and the weights with it, by the step of Shalev-Shwartz
+    and Zhang (2014)::
+
+        KL = sum of q log(q / p)
+        s = min(1, (KL + ||D||_1^2 / 2) / (a ||D||_2^2 + ||D||_1^2))
+        q += s D;  W -= cost s D (x) x;  b -= cost s D
+
+    The duality gap is the sum of cost * KL over all rows; a pass takes each KL as it finds
+    it. A row with ``KL <= 0.1 tol`` is passed over, and left out of the following passes
+    until one finds a gap of at most ``tol * sum(costs)``, or no row to move. Then every
+    row is visited again: a pass over all rows that finds such a gap ends the training.
+
+    indptr, indices, data : the rows, CSR, in the order of visits.
+    square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
+    costs : (n_rows,) float32, positive.
+    dual : (n_rows, width) float32, in and out: q. At the start one at the row's own child.
+    weights : (n_features, width) float32, in and out: the transpose of W. At the start zero.
+    bias : (width,) float32, in and out: b. -1e30 for a child that does not exist.
+    fit_intercept : whether b is trained.
+    tol, max_iter : float and int, see above; max_iter bounds the passes.
+
+    Returns the number of passes, the gap that the last one found, and whether it ended the
+    training.
+    """
+    x = _dense(indptr, indices, data, len(weights))
+    c, norms, q, W, b = (array.astype(np.float64) for array in (costs, square_norms, dual, weights, bias))
+    everyone, limit = list(range(len(c))), tol * c.sum()
+    visited, n_iter, gap, done = everyone, 0, 0.0, False
+    while n_iter < max_iter and not done:
+        n_iter, gap, moved = n_iter + 1, 0.0, []
+        for i in visited:
+            divergence, D, s = _dual_step(q[i], x[i] @ W + b, c[i] * norms[i])
+            gap += c[i] * divergence
+            if divergence <= 0.1 * tol:
+                continue
+            moved.append(i)
+            q[i] += s * D
+            W -= c[i] * s * np.outer(x[i], D)
+            b -= c[i] * s * D * fit_intercept
+        converged = gap <= limit or not moved
+        done = converged and len(visited) == len(c)
+        visited = everyone if converged else moved
+    dual[...], weights[...], bias[...] = q, W, b
+    return n_iter, gap, done
+
+
+def _dual_step(q, z, a):
+    """KL(q || p), D = p - q and the step size s, for p = softmax(z)."""
+    log_p = log_softmax(z)
+    divergence = max(0.0, np.sum(xlogy(q, q) - q * log_p))
+    D = np.exp(log_p) - q
+    norm1, norm2 = np.sum(np.abs(D)) ** 2, np.sum(D**2)
+    s = (divergence + norm1 / 2) / (a * norm2 + norm1) if norm1 else 1.0
+    return divergence, D, min(1.0, s)
+
+
+# -- paths.pyx --------------------------------------------------------------
+#
+# tree is a LabelTree, weights its NodeWeights. Class c is the leaf, and the node,
+# tree.n_inner + c.
+
+
+def top_k(tree, weights, indptr, indices, data, min_log_proba, beam_width, classes, log_proba):
+    """The k most probable classes of each row, the most probable first, ties in order of class.
+
+    With a beam_width above 0, only that many of the most probable inner nodes of a level
+    are opened (ties in order of node), and leaves below the others are not considered.
+
+    indptr, indices, data : the rows, CSR.
+    min_log_proba : float, classes of a smaller log-probability are left out.
+    beam_width : int, 0 for an exact answer.
+    classes : (n_rows, k) int32, out: -1 where there are fewer than k.
+    log_proba : (n_rows, k) float64, out: -inf where there are fewer than k.
+    """
+    k = classes.shape[1]
+    classes[:], log_proba[:] = -1, -np.inf
+    for i in range(len(classes)):
+        x = _row(indptr, indices, data, i)
+        leaves = _leaves_in_beam(tree, weights, x, beam_width or tree.n_nodes)
+        best = sorted(leaf for leaf in leaves if -leaf[0] >= min_log_proba)[:k]
+        for at, (cost, node) in enumerate(best):
+            classes[i, at], log_proba[i, at] = node - tree.n_inner, -cost
+
+
+def _leaves_in_beam(tree, weights, x, beam_width):
+    """(-log-probability, node) of each leaf below the inner nodes that a beam opens."""
+    root = [(0.0, 0)]
+    leaves, frontier = ([], root) if tree.n_inner else (root, [])
+    while frontier:
+        opened, frontier = sorted(frontier)[:beam_width], []
+        for cost, node in opened:
+            log_p = _children_log_proba(tree, weights, x, node)
+            for child, child_log_p in zip(_children(tree, node), log_p, strict=True):
+                (frontier if child < tree.n_inner else leaves).append((cost - child_log_p, child))
+    return leaves
+
+
+def all_log_proba(tree, weights, indptr, indices, data, log_proba):
+    """Log-probability of every class: the sum over its path of log P(child | node, x).
+
+    P(. | node, x) is the softmax of the node's logits ``W x + b``, see NodeWeights. Logits
+    beyond float32 are cut at 1e28; a child with the bias -1e30 has the probability 0.
+
+    indptr, indices, data : the rows, CSR.
+    log_proba : (n_rows, n_classes) float64, out.
+    """
+    for i in range(len(log_proba)):
+        x = _row(indptr, indices, data, i)
+        at = np.zeros(tree.n_nodes)
+        for node in range(tree.n_inner):
+            at[_children(tree, node)] = at[node] + _children_log_proba(tree, weights, x, node)
+        log_proba[i] = at[tree.n_inner :]
+
+
+def path_log_proba(tree, weights, indptr, indices, data, classes, log_proba):
+    """Log-probability of one class a row.
+
+    indptr, indices, data : the rows, CSR.
+    classes : (n_rows,) int32.
+    log_proba : (n_rows,) float64, out: the entries of all_log_proba.
+    """
+    every = np.empty((len(classes), tree.n_classes))
+    all_log_proba(tree, weights, indptr, indices, data, every)
+    log_proba[:] = every[np.arange(len(classes)), classes]
+
+
+def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
+    """Classes drawn from each row's distribution, by inversion of its distribution function.
+
+    At each node, u chooses the child c with ``F[c] <= u < F[c + 1]``, F being the sums of
+    the probabilities of the children before c; ``(u - F[c]) / p[c]`` chooses below. A child
+    of probability 0 is never chosen.
+
+    indptr, indices, data : the rows, CSR.
+    uniforms : (n_rows, n_draws) float64, the u at the root, in [0, 1).
+    classes : (n_rows, n_draws) int32, out.
+    """
+    for i, draw in np.ndindex(classes.shape):
+        x, u, node = _row(indptr, indices, data, i), uniforms[i, draw], 0
+        while node < tree.n_inner:
+            p = np.exp(_children_log_proba(tree, weights, x, node))
+            F = np.concatenate([[0], np.cumsum(p)])
+            c = np.flatnonzero((p > 0) & (F[:-1] <= u))[-1]
+            u = min((u - F[c]) / p[c], 1.0)
+            node = _children(tree, node)[c]
+        classes[i, draw] = node - tree.n_inner
+
+
+def _row(indptr, indices, data, i):
+    """Row i as a dict from column to value."""
+    row = slice(indptr[i], indptr[i + 1])
+    return dict(zip(indices[row].tolist(), data[row].tolist(), strict=True))
+
+
+def _children(tree, node):
+    return tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]]
+
+
+def _children_log_proba(tree, weights, x, node):
+    """log P(child | node, x) of each child of an inner node."""
+    features, W, b = weights.node(node, len(_children(tree, node)))
+    values = np.array([x.get(feature, 0.0) for feature in features.tolist()])
+    z = values @ W.astype(np.float64) + b
+    return log_softmax(np.where(b < NO_CHILD, -np.inf, np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT)))
+
+
+# -- trees.pyx --------------------------------------------------------------
+
+
+def huffman_parents(counts, arity, parents):
+    """Huffman's tree: merge the `arity` lightest nodes into one until a single node is left.
+
+    Ties are merged in order of node. The first merge takes ``2 + (n - 2) mod (arity - 1)``
+    nodes, so that all later ones are full.
+
+    counts : (n,) float64, the weights of the leaves, ascending; nodes 0 .. n - 1.
+    arity : int from 2 to n.
+    parents : (n_nodes,) int32, out: the parent of each node, -1 for the root, the last one.
+    """
+    heap = [(count, node) for node, count in enumerate(counts.tolist())]
+    take = 2 + (len(heap) - 2) % (arity - 1)
+    for new in range(len(counts), len(parents)):
+        lightest = [heapq.heappop(heap) for _ in range(take)]
+        parents[[node for _, node in lightest]] = new
+        heapq.heappush(heap, (sum(count for count, _ in lightest), new))
+        take = arity
+    parents[-1] = -1
+
+
+def kmeans_split(
+    indptr, indices, data, mass, n_features, order, boundary_depth, lo, hi, arity, depth,
+    whole_subtree, seed, max_iter, n_init, init_size, slack,
+):  # fmt: skip
+    """Divide the classes order[lo:hi] into `arity` children, by 2-means cuts of like mass.
+
+    A slice that is to become several children is cut in two, and each half again, until
+    each part is one child; of so many children a half gets its share of the mass, rounded.
+    Classes fewer than the children asked for become a child each.
+
+    A cut is the best of n_init runs (of one, below init_size classes) of 2-means, see
+    _two_means: the one with the largest ``||sum of mass * x on the left|| + ||... right||``,
+    the first of equals. It puts on the left the classes that score above zero, but at least
+    ``share - spread`` of the mass and at most ``share + spread``: share is the part of the
+    children that the left would have by number, rounded up, and ``spread = slack * min(share,
+    1 - share)``. Classes keep their order within a half.
+
+    indptr, indices, data : the class centroids x, CSR with a row a class.
+    mass : (n_classes,) float32, positive.
+    n_features : int.
+    order : (n_classes,) int32, in and out: the classes; those of the slice are rearranged.
+    boundary_depth : (n_classes,) int32, out: the depth of the node that begins at each
+        place of the order but the slice's first, where one does.
+    lo, hi : the slice.
+    arity, depth : int; the number of children, and their depth.
+    whole_subtree : whether children of several classes are divided on, `arity` children each.
+    seed, max_iter, n_init, init_size, slack : see above and _two_means.
+    """
+    x = _dense(indptr, indices, data, n_features)
+    slices = [(int(lo), int(hi), arity, depth)]
+    while slices:
+        lo, hi, parts, depth = slices.pop()
+        if hi - lo <= parts:
+            boundary_depth[lo + 1 : hi] = depth
+        elif parts > 1:
+            classes = order[lo:hi]
+            is_left = _bisect(
+                x[classes], mass[classes].astype(np.float64), parts, slack,
+                _mix(seed ^ _mix(lo) ^ hi), max_iter, n_init if hi - lo >= init_size else 1,
+            )  # fmt: skip
+            share = mass[classes[is_left]].sum(dtype=np.float64) / mass[classes].sum(dtype=np.float64)
+            order[lo:hi] = np.concatenate([classes[is_left], classes[~is_left]])
+            cut = lo + np.count_nonzero(is_left)
+            boundary_depth[cut] = depth
+            left_parts = _left_parts(parts, share, cut - lo, hi - cut)
+            slices += [(lo, cut, left_parts, depth), (cut, hi, min(parts - left_parts, hi - cut), depth)]
+        elif whole_subtree:
+            slices.append((lo, hi, arity, depth + 1))
+
+
+def _left_parts(parts, share, n_left, n_right):
+    """Children on the left: their share, at least one on either side, no more than classes."""
+    wanted = min(max(int(parts * share + 0.5), 1), parts - 1, n_left)
+    return min(max(wanted, parts - n_right), n_left)
+
+
+def _bisect(x, mass, parts, slack, seed, max_iter, n_init):
+    """Which rows are on the left of the best of n_init cuts."""
+    share = (parts + 1) // 2 / parts
+    spread = slack * min(share, 1 - share)
+    low, high = (share - spread) * mass.sum(), (share + spread) * mass.sum()
+    cuts = [_two_means(x, mass, low, high, _mix(seed + run), max_iter) for run in range(n_init)]
+    return max(cuts, key=lambda is_left: sum(_norms(x, mass, is_left)))
+
+
+def _two_means(x, mass, low, high, seed, max_iter):
+    """Spherical 2-means from two rows drawn by the seed: which rows are on the left.
+
+    A row scores its cosine to the left centroid less its cosine to the right one. The rows
+    that score best are on the left, ties in their order: as many as have a mass nearest to
+    the one of the rows above zero, bounded by low and high, and neither none nor all. A
+    centroid is the sum of its rows times their masses. It ends after max_iter rounds, or
+    when a round changes nothing.
+    """
+    n = len(x)
+    first = _mix(seed) % n
+    second = (first + 1 + _mix(seed + 1) % (n - 1)) % n
+    left, right, is_left = x[first], x[second], None
+    for _ in range(max_iter):
+        score = np.sum(x * (_unit(left) - _unit(right)), axis=1)
+        target = min(max(mass[score > 0].sum(), low), high)
+        best = np.lexsort([np.arange(n), -score])
+        middles = np.cumsum(mass[best]) - mass[best] / 2
+        before, is_left = is_left, np.zeros(n, dtype=bool)
+        is_left[best[: min(max(np.count_nonzero(middles < target), 1), n - 1)]] = True
+        if np.array_equal(before, is_left):
+            break
+        left, right = mass[is_left] @ x[is_left], mass[~is_left] @ x[~is_left]
+    return is_left
+
+
+def _norms(x, mass, is_left):
+    return np.linalg.norm(mass[is_left] @ x[is_left]), np.linalg.norm(mass[~is_left] @ x[~is_left])
+
+
+def _unit(v):
+    square = v @ v
+    return v / np.sqrt(square) if square > 1e-12 else 0 * v
+
+
+def _mix(x):
+    """Splitmix64: 64 random bits that depend on x alone."""
+    x = (x + 0x9E3779B97F4A7C15) % 2**64
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
+    return x ^ (x >> 31)
