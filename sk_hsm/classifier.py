@@ -65,7 +65,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         Weights of classes, which multiply sample_weight. "balanced" gives a class
         ``sum(weights) / (n_classes * sum of the class's weights)``. Labels that a dict does
         not name have weight 1.
-    max_iter : int, default=100
+    max_iter : int, default=1000
         Most passes over a node's rows.
     tol : float, default=1e-2
         Training of a node ends when its duality gap is below `tol` for each unit of weight:
@@ -148,7 +148,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         C: float = 10.0,
         fit_intercept: bool = True,
         class_weight: dict | str | None = None,
-        max_iter: int = 100,
+        max_iter: int = 1000,
         tol: float = 1e-2,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,

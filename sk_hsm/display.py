@@ -59,10 +59,8 @@ def export_text(
 
     Raises
     ------
-    sklearn.exceptions.NotFittedError
-        If the classifier is not fitted.
-    ValueError
-        If a parameter is wrong; the message names it.
+    NotFittedError, ValueError
+        If the classifier is not fitted, or a parameter wrong; the message names it.
 
     See Also
     --------
@@ -259,7 +257,7 @@ class _TreeView:
             leaves = leaves[np.argsort(-self.counts[leaves], kind="stable")]
         return [_label_text(self.tree.leaf_labels[leaf]) for leaf in leaves[:k]]
 
-    def n_classes(self, nodes: NDArray[Any]) -> int:
+    def n_classes(self, nodes: Any) -> int:
         return int(np.sum(self.stop[nodes] - self.start[nodes]))
 
     def share(self, nodes: Any) -> str:
@@ -272,18 +270,17 @@ class _TreeView:
         labels = self.labels(node, max_labels)
         if self.is_leaf(node):
             return f"class: {labels[0]}{self.share(node)}"
-        n = self.n_classes(node)
+        n = self.n_classes([node])
         return f"{n} classes{self.share(node)}: {_join(labels, n)}"
 
     def summary(self, nodes: NDArray[Any]) -> str:
         return f"... {len(nodes)} more: {_plural(self.n_classes(nodes), 'class')}{self.share(nodes)}"
 
 
-def _walk(
-    view: _TreeView, max_depth: int, max_children: int
-) -> Iterator[tuple[int, NDArray[Any], bool]]:
+def _walk(view: _TreeView, max_depth: int, max_children: int) -> Iterator[tuple[int, NDArray[Any], bool]]:
     """Depth first: depth, and one node, or all the nodes that share a line."""
-    stack = [(0, np.zeros(1, dtype=np.int64), False)]  # no recursion: trees may be deep
+    root: NDArray[Any] = np.zeros(1, dtype=np.int64)
+    stack = [(0, root, False)]  # no recursion: trees may be deep
     while stack:
         depth, nodes, hidden = stack.pop()
         yield depth, nodes, hidden
@@ -389,7 +386,7 @@ def _box_size(ax: Axes, low: float, high: float) -> tuple[float, float]:
 def _draw_text(ax: Axes, view: _TreeView, box: _Box, fontsize: float) -> Any:
     """The longest text that fits into a box, or None."""
     length, width = _box_size(ax, box.low, box.high)
-    n_lines = int(width / (1.3 * fontsize))
+    n_lines = int(width >= 1.3 * fontsize) + int(width >= 2.9 * fontsize)
     if n_lines == 0:
         return None
     text = ax.annotate(
@@ -432,7 +429,7 @@ def _texts(view: _TreeView, box: _Box, n_lines: int) -> Iterator[str]:
     if view.is_leaf(node):
         yield from (_shorten(labels[0], length) for length in (_LONGEST_LABEL, 20, 14, 10, 7))
         return
-    n = view.n_classes(node)
+    n = view.n_classes([node])
     for k in range(len(labels), 0, -1):
         yield f"{n} classes" + (": " if n_lines == 1 else "\n") + _join(labels[:k], n)
     yield from (f"{n} classes", str(n))
@@ -484,7 +481,5 @@ def _import_pyplot() -> Any:
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise ImportError(
-            "LabelTreeDisplay.plot needs matplotlib: pip install 'sk_hsm[plot]'"
-        ) from error
+        raise ImportError("LabelTreeDisplay.plot needs matplotlib: pip install 'sk_hsm[plot]'") from error
     return plt

@@ -274,8 +274,10 @@ class LabelTree:
     @classmethod
     def _from_nodes(cls, parents, leaves, labels, name=lambda node: f"node {node}") -> LabelTree:
         """Check, and renumber: inner nodes breadth first, then leaves in the order of labels."""
-        if len(parents) == 0 or len(labels) == 0:
-            raise ValueError("a label tree needs at least one leaf, got none")
+        if len(labels) == 0:
+            raise ValueError(
+                "a label tree needs at least one leaf, got none" + (": its nodes form a cycle" if len(parents) > 1 else "")
+            )
         _check_leaves(parents, leaves, labels, name)
         order = _breadth_first(parents, name)
         is_leaf = np.zeros(len(parents), dtype=bool)

@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import log_softmax
 from sklearn.utils.extmath import row_norms
+from sklearn.utils.parallel import _get_threadpool_controller
 
 from ._kernels import nodes as kernels
 from .label_tree import LabelTree
@@ -156,7 +157,9 @@ def fit_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeF
             progress.advance(sizes[v])
         return fits
 
-    done = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
+    # the matrices of Newton steps are too small for several BLAS threads
+    with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+        done = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
     fits: list[NodeFit] = [None] * problem.tree.n_inner  # type: ignore[list-item]
     for task, results in zip(tasks, done, strict=True):
         for v, fit in zip(task, results, strict=True):

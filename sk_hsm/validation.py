@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -98,8 +99,8 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64
     """
     if sample_weight is None:
         return np.ones(n)
-    if np.ndim(sample_weight) == 0:
-        return check_weights(np.full(n, sample_weight), n)
+    if isinstance(sample_weight, Real):
+        sample_weight = np.full(n, sample_weight)
     weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.shape != (n,):
         raise ValueError(f"sample_weight must have shape ({n},) as X has rows, got shape {weights.shape}")
@@ -140,7 +141,7 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int32]]:
     Takes the label types that scikit-learn takes, and raises what it raises for others.
     """
     if y is None:
-        raise ValueError("y must be an array of labels, got None: the classifier requires y to be passed")
+        raise ValueError("requires y to be passed, but the target y is None: pass an array of labels")
     if isinstance(y, list) and y and all(type(label) is int for label in y):
         y = _integers(y)
     y = column_or_1d(y, warn=True)

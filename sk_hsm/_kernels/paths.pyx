@@ -248,6 +248,13 @@ cdef int open_node(Model* m, Query* x, Search* search, Heap* inner, Candidate no
     return 0
 
 
+cdef int start(Model* m, Search* search) noexcept nogil:
+    """Begin at the root, which in a tree of one class is a leaf."""
+    cdef Candidate root = Candidate(0, 0)
+    search.frontier.size = 0
+    return push(&search.frontier, root) if m.n_inner > 0 else offer_leaf(search, root)
+
+
 cdef int search_best_first(Model* m, Query* x, Search* search) noexcept nogil:
     """Open the most probable node until none can hold an answer."""
     cdef Candidate node
@@ -311,8 +318,7 @@ def top_k(
     with nogil:
         for i in range(classes.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-            search.frontier.size = 0
-            status = push(&search.frontier, Candidate(0, 0))
+            status = start(&m, &search)
             if status == 0 and beam_width > 0:
                 status = search_beam(&m, &x, &search, beam_width)
             elif status == 0:
@@ -342,7 +348,7 @@ def all_log_proba(
     cdef int32_t node, c, child
     cdef double* at_inner
     open_model(&m, tree, weights)
-    at_inner = <double*>malloc(m.n_inner * sizeof(double))
+    at_inner = <double*>malloc((m.n_inner + 1) * sizeof(double))
     if at_inner == NULL:
         close_model(&m)
         raise MemoryError(f"no memory for the log-probabilities of {m.n_inner} nodes")

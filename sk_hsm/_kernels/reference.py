@@ -255,16 +255,14 @@ def kmeans_split(
     each part is one child; of so many children a half gets its share of the mass, rounded.
     Classes fewer than the children asked for become a child each.
 
-    A cut is the best of n_init runs (of one, below init_size classes) of 2-means, see
-    _two_means: the one with the largest ``||sum of mass * x on the left|| + ||... right||``,
-    the first of equals. It puts on the left the classes that score above zero, but at least
-    ``share - spread`` of the mass and at most ``share + spread``: share is the part of the
-    children that the left would have by number, rounded up, and ``spread = slack * min(share,
-    1 - share)``. Classes keep their order within a half.
+    A cut is the best of n_init runs (of one, below init_size classes) of _two_means: the one
+    with the largest ``||sum of mass * x on the left|| + ||... right||``. Its left holds the
+    classes that score above zero, but at least ``share - spread`` of the mass and at most
+    ``share + spread``: share is half of the children, rounded up, over all of them, and
+    ``spread = slack * min(share, 1 - share)``. Classes keep their order within a half.
 
     indptr, indices, data : the class centroids x, CSR with a row a class.
     mass : (n_classes,) float32, positive.
-    n_features : int.
     order : (n_classes,) int32, in and out: the classes; those of the slice are rearranged.
     boundary_depth : (n_classes,) int32, out: the depth of the node that begins at each
         place of the order but the slice's first, where one does.
@@ -287,7 +285,7 @@ def kmeans_split(
             )  # fmt: skip
             share = mass[classes[is_left]].sum(dtype=np.float64) / mass[classes].sum(dtype=np.float64)
             order[lo:hi] = np.concatenate([classes[is_left], classes[~is_left]])
-            cut = lo + np.count_nonzero(is_left)
+            cut = lo + int(np.sum(is_left))
             boundary_depth[cut] = depth
             left_parts = _left_parts(parts, share, cut - lo, hi - cut)
             slices += [(lo, cut, left_parts, depth), (cut, hi, min(parts - left_parts, hi - cut), depth)]
@@ -307,7 +305,7 @@ def _bisect(x, mass, parts, slack, seed, max_iter, n_init):
     spread = slack * min(share, 1 - share)
     low, high = (share - spread) * mass.sum(), (share + spread) * mass.sum()
     cuts = [_two_means(x, mass, low, high, _mix(seed + run), max_iter) for run in range(n_init)]
-    return max(cuts, key=lambda is_left: sum(_norms(x, mass, is_left)))
+    return max(cuts, key=lambda is_left: _length(x, mass, is_left) + _length(x, mass, ~is_left))
 
 
 def _two_means(x, mass, low, high, seed, max_iter):
@@ -336,8 +334,8 @@ def _two_means(x, mass, low, high, seed, max_iter):
     return is_left
 
 
-def _norms(x, mass, is_left):
-    return np.linalg.norm(mass[is_left] @ x[is_left]), np.linalg.norm(mass[~is_left] @ x[~is_left])
+def _length(x, mass, side):
+    return np.linalg.norm(mass[side] @ x[side])
 
 
 def _unit(v):

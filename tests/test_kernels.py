@@ -1,0 +1,698 @@
+"""Each kernel against its twin in reference.py, which is its specification."""
+
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.special import logsumexp, xlogy
+
+from sk_hsm import LabelTree
+from sk_hsm._kernels import nodes, paths, reference, trees
+from sk_hsm.node_weights import LINE, NO_CHILD, NodeWeights, feature_keys, n_lines
+from sk_hsm.tree_builders import balanced_tree, huffman_tree
+
+ARITIES = [2, 3, 16, 17, 40]
+SEEDS = st.integers(0, 2**32 - 1)
+MODULES = [nodes, paths, trees]
+
+
+def kernel_functions(module):
+    return {name: f for name, f in vars(module).items() if inspect.isroutine(f) and not name.startswith("_")}
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_every_kernel_has_a_twin_with_its_parameters(module):
+    kernels = kernel_functions(module)
+    assert kernels
+    for name, kernel in kernels.items():
+        twin = getattr(reference, name)
+        assert list(inspect.signature(twin).parameters) == list(inspect.signature(kernel).parameters), name
+        assert twin.__doc__, name
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
+def test_the_kernels_are_those_of_the_source(module):
+    name = module.__name__.rsplit(".")[-1] + ".pyx"
+    source = Path(reference.__file__).with_name(name).read_text(encoding="utf-8")
+    defined = dict(re.findall(r"^def (\w+)\((.*?)\):$", source, flags=re.MULTILINE | re.DOTALL))
+    kernels = kernel_functions(module)
+    assert set(defined) == set(kernels)
+    for function, parameters in defined.items():
+        names = [p.split()[-1] for p in re.sub(r"\[.*?\]", "", parameters).split(",") if p.strip()]
+        assert names == list(inspect.signature(kernels[function]).parameters), function
+
+
+def test_every_public_twin_has_a_kernel():
+    twins = {
+        name
+        for name, f in vars(reference).items()
+        if inspect.isfunction(f) and f.__module__ == reference.__name__ and not name.startswith("_")
+    }
+    assert twins == {name for module in MODULES for name in kernel_functions(module)}
+
+
+# -- random inputs ----------------------------------------------------------
+
+
+def random_rows(rng, n_rows, n_features, scale=1.0):
+    """Rows with no, one or many non-zeros, in CSR; about half of the features are used."""
+    used = rng.permutation(n_features)[: max(1, n_features // 2)]
+    indptr, indices, data = [0], [], []
+    for _ in range(n_rows):
+        size = min(len(used), rng.choice([0, 1, 2, 5, 20]))
+        indices.extend(np.sort(rng.permutation(used)[:size]))
+        data.extend(scale * rng.normal(size=size))
+        indptr.append(len(indices))
+    return np.array(indptr, np.int64), np.array(indices, np.int32), np.array(data, np.float32)
+
+
+def random_tree(rng, kind, n_classes, arity):
+    if kind == "huffman":
+        return huffman_tree(rng.pareto(0.7, n_classes), arity)
+    if kind == "balanced":
+        return balanced_tree(n_classes, arity)
+    if kind == "deep":  # each node has one leaf, and all the others below
+        inner = np.arange(n_classes - 1)
+        return LabelTree.from_parents(np.concatenate([[-1], inner[:-1], inner, inner[-1:]]))
+    parents, free = [-1], [0]  # open a random leaf, until there are enough
+    while len(free) < n_classes:
+        node = free.pop(rng.integers(len(free)))
+        for _ in range(min(rng.integers(2, arity + 1), n_classes - len(free))):
+            free.append(len(parents))
+            parents.append(node)
+    return LabelTree.from_parents(parents)
+
+
+TREES = ["huffman", "balanced", "deep", "random"]
+
+
+def random_weights(rng, tree, n_features, scale=1.0, p_dead=0.0):
+    """Weights of random features for each node; children without rows, but never all of a node's."""
+    blocks = []
+    for arity in np.diff(tree.child_ptr):
+        features = np.flatnonzero(rng.random(n_features) < rng.choice([0, 0.3, 1])).astype(np.int32)
+        keys = np.sort(feature_keys(features))
+        lines = np.zeros((1 + len(keys), LINE * n_lines(arity)), np.float32)
+        lines[:, :arity] = scale * rng.normal(size=(len(lines), arity))
+        dead = rng.random(arity) < p_dead
+        dead[rng.integers(arity)] = False
+        lines[0, arity:] = NO_CHILD
+        lines[0, :arity][dead] = NO_CHILD
+        lines[1:, :arity][:, dead] = 0
+        blocks.append((keys, lines))
+    return NodeWeights.from_nodes(blocks)
+
+
+def model(seed, kind, n_classes, arity, n_rows=6, n_features=30, **options):
+    """A tree, its weights and rows."""
+    rng = np.random.default_rng(seed)
+    tree = random_tree(rng, kind, n_classes, arity)
+    weights = random_weights(rng, tree, n_features, **options)
+    return tree, weights, *random_rows(rng, n_rows, n_features)
+
+
+def log_proba_of(module, tree, weights, indptr, indices, data):
+    out = np.full((len(indptr) - 1, tree.n_classes), np.nan)
+    module.all_log_proba(tree, weights, indptr, indices, data, out)
+    return out
+
+
+def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0):
+    shape = (len(args[2]) - 1, k)
+    classes, log_proba = np.full(shape, -7, np.int32), np.full(shape, np.nan)
+    module.top_k(*args, min_log_proba, beam_width, classes, log_proba)
+    return classes, log_proba
+
+
+def assert_log_proba_close(actual, expected):
+    """Sums of float32 along a path; -inf where, and only where, it is expected."""
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+# -- nodes.pyx --------------------------------------------------------------
+
+
+def gathered(module, rows_of, n_features, rows):
+    indptr, _, _ = rows_of
+    nnz = int(np.sum(indptr[rows + 1] - indptr[rows]))
+    local_of = np.full(n_features, -1, np.int32)
+    features = np.full(min(nnz, n_features), -7, np.int32)
+    out = np.full(len(rows) + 1, -7), np.full(nnz, -7, np.int32), np.full(nnz, np.nan, np.float32)
+    n = module.gather_rows(*rows_of, rows, local_of, features, *out)
+    return n, local_of, features[:n], *out
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 12), st.integers(1, 40), st.integers(0, 15))
+def test_gather_rows(seed, n_rows, n_features, n_taken):
+    rng = np.random.default_rng(seed)
+    rows_of = random_rows(rng, n_rows, n_features)
+    rows = rng.integers(n_rows, size=n_taken)
+    actual = gathered(nodes, rows_of, n_features, rows)
+    for a, b in zip(actual, gathered(reference, rows_of, n_features, rows), strict=True):
+        np.testing.assert_array_equal(a, b)
+    _, local_of, features, indptr, indices, data = actual
+    assert (local_of == -1).all()
+    copy = sparse.csr_array((data, features[indices], indptr), shape=(n_taken, n_features))
+    matrix = sparse.csr_array((rows_of[2], rows_of[1], rows_of[0]), shape=(n_rows, n_features))
+    np.testing.assert_array_equal(copy.toarray(), matrix.toarray()[rows])
+
+
+class Node:
+    """A random node to train, and what its training has reached."""
+
+    def __init__(self, seed, arity, fit_intercept, n_rows=30, n_features=24):
+        rng = np.random.default_rng(seed)
+        self.arity, self.fit_intercept, self.n_features = arity, fit_intercept, n_features
+        self.rows = random_rows(rng, n_rows, n_features, scale=0.7)
+        indptr, indices, data = self.rows
+        self.x = sparse.csr_array((data, indices, indptr), shape=(n_rows, n_features)).toarray().astype(float)
+        self.square_norms = (np.sum(self.x**2, axis=1) + fit_intercept).astype(np.float32)
+        self.costs = rng.choice([0.5, 1, 3], n_rows).astype(np.float32)
+        width = LINE * n_lines(arity)
+        self.child = rng.integers(arity, size=n_rows)
+        self.dual = np.zeros((n_rows, width), np.float32)
+        self.dual[np.arange(n_rows), self.child] = 1
+        self.weights = np.zeros((n_features, width), np.float32)
+        self.bias = np.full(width, NO_CHILD)
+        self.bias[np.unique(self.child)] = 0
+        self.total = float(self.costs.sum())
+
+    def ascend(self, module, max_iter, tol=1e-9):
+        return module.ascend_dual(
+            *self.rows, self.square_norms, self.costs, self.dual,
+            self.weights, self.bias, self.fit_intercept, tol, max_iter,
+        )  # fmt: skip
+
+    def weights_of_dual(self):
+        """sum of cost * (child's unit vector - q) (x) x; the last row is the intercept's."""
+        x = np.column_stack([self.x, np.full(len(self.x), self.fit_intercept)])
+        errors = -self.dual.astype(float)
+        errors[np.arange(len(x)), self.child] += 1
+        return x.T @ (self.costs[:, None] * errors)
+
+    def dual_objective(self):
+        q = self.dual.astype(float)
+        return -np.sum(self.weights_of_dual() ** 2) / 2 - self.costs @ np.sum(xlogy(q, q), axis=1)
+
+    def primal_objective(self):
+        W, b = self.weights.astype(float), self.bias.astype(float)
+        z = self.x @ W + b
+        losses = logsumexp(z, axis=1) - z[np.arange(len(z)), self.child]
+        return (np.sum(W**2) + np.sum(b[b > NO_CHILD] ** 2)) / 2 + self.costs @ losses
+
+    def duality_gap(self):
+        return self.primal_objective() - self.dual_objective()
+
+
+NODES = pytest.mark.parametrize("arity", ARITIES)
+INTERCEPT = pytest.mark.parametrize("fit_intercept", [True, False])
+
+
+@NODES
+@INTERCEPT
+@pytest.mark.parametrize(("max_iter", "atol"), [(0, 0), (1, 1e-5), (2, 1e-4), (5, 3e-3)])
+@pytest.mark.parametrize("seed", range(3))
+def test_ascend_dual(arity, fit_intercept, max_iter, atol, seed):
+    # The kernel's KL is a difference of float32 sums, good to 1e-7, so near the optimum it
+    # knows a row's step to about the root of that only: ever more so pass by pass.
+    kernel, twin = Node(seed, arity, fit_intercept), Node(seed, arity, fit_intercept)
+    n_iter, gap, done = kernel.ascend(nodes, max_iter)
+    expected_n_iter, expected_gap, expected_done = twin.ascend(reference, max_iter)
+    assert n_iter == expected_n_iter == max_iter
+    assert done is expected_done is False
+    assert gap == pytest.approx(expected_gap, rel=1e-5, abs=1e-5 * kernel.total)
+    for name in ("dual", "weights", "bias"):
+        np.testing.assert_allclose(getattr(kernel, name), getattr(twin, name), rtol=1e-5, atol=atol)
+    objectives = kernel.dual_objective(), twin.dual_objective()
+    assert objectives[0] == pytest.approx(objectives[1], abs=1e-5 * kernel.total)
+
+
+@NODES
+@INTERCEPT
+@pytest.mark.parametrize("tol", [0.3, 1e-2, 1e-3])
+def test_ascend_dual_stops_where_its_twin_does(arity, fit_intercept, tol):
+    kernel, twin = Node(0, arity, fit_intercept), Node(0, arity, fit_intercept)
+    n_iter, gap, done = kernel.ascend(nodes, 1000, tol)
+    expected_n_iter, expected_gap, expected_done = twin.ascend(reference, 1000, tol)
+    assert n_iter == expected_n_iter
+    assert done and expected_done
+    assert gap <= tol * kernel.total
+    assert gap == pytest.approx(expected_gap, rel=1e-3, abs=1e-5 * kernel.total)
+
+
+@NODES
+@INTERCEPT
+@pytest.mark.parametrize("seed", range(2))
+def test_the_dual_objective_never_falls(arity, fit_intercept, seed):
+    node = Node(seed, arity, fit_intercept)
+    objectives = [node.dual_objective()]
+    for _ in range(20):
+        node.ascend(nodes, 1)
+        objectives.append(node.dual_objective())
+    assert np.diff(objectives).min() >= -1e-6 * node.total
+    assert objectives[1] > objectives[0]
+
+
+@NODES
+@INTERCEPT
+@pytest.mark.parametrize("max_iter", [1, 3, 200])
+def test_weights_are_those_of_the_dual(arity, fit_intercept, max_iter):
+    node = Node(1, arity, fit_intercept)
+    node.ascend(nodes, max_iter)
+    expected = node.weights_of_dual()
+    np.testing.assert_allclose(node.weights, expected[:-1], rtol=1e-5, atol=1e-5)
+    exists = node.bias > NO_CHILD
+    np.testing.assert_allclose(node.bias[exists], expected[-1, exists], rtol=1e-5, atol=1e-5)
+    assert np.abs(node.weights).max() > 0.1
+
+
+@NODES
+@INTERCEPT
+@pytest.mark.parametrize("max_iter", [0, 1, 3, 200])
+def test_a_pass_that_moves_nothing_finds_the_duality_gap(arity, fit_intercept, max_iter):
+    # other passes do not: their rows move while they are looked at
+    node = Node(2, arity, fit_intercept)
+    node.ascend(nodes, max_iter)
+    before = [array.copy() for array in (node.dual, node.weights, node.bias)]
+    n_iter, gap, done = node.ascend(nodes, 1, tol=1e6)
+    for array, same in zip((node.dual, node.weights, node.bias), before, strict=True):
+        np.testing.assert_array_equal(array, same)
+    assert (n_iter, done) == (1, True)
+    assert gap == pytest.approx(node.duality_gap(), rel=1e-5, abs=1e-6 * node.total)
+
+
+@NODES
+@INTERCEPT
+def test_ascend_dual_reaches_the_optimum(arity, fit_intercept):
+    # the primal objective is nowhere below the dual one: where they meet, both are optimal
+    node = Node(3, arity, fit_intercept)
+    start = node.duality_gap()
+    _, _, done = node.ascend(nodes, 1000, tol=1e-5)
+    assert done
+    assert start > 0.1 * node.total
+    assert -1e-6 * node.total <= node.duality_gap() <= 1e-4 * node.total
+
+
+@NODES
+def test_ascend_dual_leaves_alone_what_it_has_no_rows_for(arity):
+    node = Node(4, arity, True)
+    exists = node.bias > NO_CHILD
+    assert exists.sum() < len(exists)
+    node.ascend(nodes, 50)
+    unused = np.setdiff1d(np.arange(node.n_features), node.rows[1])
+    assert len(unused)
+    assert not node.weights[unused].any()
+    assert not node.weights[:, ~exists].any()
+    assert not node.dual[:, ~exists].any()
+    assert (node.bias[~exists] == NO_CHILD).all()
+    assert node.dual.min() >= 0
+    np.testing.assert_allclose(node.dual.sum(axis=1), 1, rtol=1e-5)
+
+
+@NODES
+def test_rows_without_features_train_the_intercept_only(arity):
+    node = Node(5, arity, True)
+    n_rows = len(node.costs)
+    node.rows = (np.zeros(n_rows + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
+    node.x[:], node.square_norms[:] = 0, 1
+    node.ascend(nodes, 1000, tol=1e-6)
+    assert not node.weights.any()
+    assert node.duality_gap() <= 1e-5 * node.total
+    without = Node(5, arity, False)
+    without.rows, without.square_norms[:] = node.rows, 0
+    without.ascend(nodes, 1000, tol=1e-6)
+    seen = without.bias > NO_CHILD
+    np.testing.assert_array_equal(without.bias, np.where(seen, 0, NO_CHILD))
+    expected = np.broadcast_to(seen / seen.sum(), without.dual.shape)
+    np.testing.assert_allclose(without.dual, expected, atol=1e-3)
+
+
+# -- paths.pyx --------------------------------------------------------------
+
+CASES = pytest.mark.parametrize(
+    ("kind", "arity"),
+    [(kind, arity) for kind in TREES for arity in ARITIES if kind != "deep" or arity == 2],
+)
+N_CLASSES = 60
+
+
+@CASES
+@pytest.mark.parametrize("p_dead", [0, 0.4])
+def test_log_proba(kind, arity, p_dead):
+    args = model(0, kind, N_CLASSES, arity, p_dead=p_dead)
+    actual, expected = (log_proba_of(module, *args) for module in (paths, reference))
+    assert_log_proba_close(actual, expected)
+    np.testing.assert_allclose(np.exp(actual).sum(axis=1), 1, rtol=1e-10)
+    assert np.isneginf(actual).any() == (p_dead > 0)
+
+
+@CASES
+def test_path_log_proba(kind, arity):
+    args = model(1, kind, N_CLASSES, arity, n_rows=20, p_dead=0.1)
+    classes = np.random.default_rng(1).permutation(N_CLASSES)[:20].astype(np.int32)
+    actual, expected = np.full(20, np.nan), np.full(20, np.nan)
+    paths.path_log_proba(*args, classes, actual)
+    reference.path_log_proba(*args, classes, expected)
+    assert_log_proba_close(actual, expected)
+    # to the bit what the other methods say
+    np.testing.assert_array_equal(actual, log_proba_of(paths, *args)[np.arange(20), classes])
+
+
+def sorted_classes(log_proba, k, min_log_proba):
+    """The k best of known log-probabilities: classes and log-probabilities."""
+    n = len(log_proba)
+    order = np.lexsort([np.broadcast_to(np.arange(log_proba.shape[1]), log_proba.shape), -log_proba])[:, :k]
+    best = np.take_along_axis(log_proba, order, axis=1)
+    kept = best >= min_log_proba
+    assert order.shape == (n, k)
+    return np.where(kept, order, -1), np.where(kept, best, -np.inf)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from(TREES), st.integers(2, 40), st.sampled_from(ARITIES), st.data())
+def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, data):
+    args = model(seed, kind, n_classes, arity, n_rows=3, n_features=10, p_dead=0.1)
+    k = data.draw(st.integers(1, n_classes))
+    log_proba = log_proba_of(paths, *args)
+    # a floor that a class reaches exactly, or that none bounds
+    floor = data.draw(st.sampled_from([-np.inf, -1.0, 0.0, float(log_proba[0, 0])]))
+    for a, b in zip(top_k_of(paths, args, k, floor), sorted_classes(log_proba, k, floor), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@CASES
+@pytest.mark.parametrize("k", [1, 5, N_CLASSES])
+@pytest.mark.parametrize("beam_width", [0, 1, 3, N_CLASSES])
+def test_top_k(kind, arity, k, beam_width):
+    args = model(2, kind, N_CLASSES, arity, n_rows=8)
+    for floor in (-np.inf, -4.0):
+        classes, log_proba = top_k_of(paths, args, k, floor, beam_width)
+        expected_classes, expected = top_k_of(reference, args, k, floor, beam_width)
+        np.testing.assert_array_equal(classes, expected_classes)
+        assert_log_proba_close(log_proba, expected)
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_a_beam_as_wide_as_the_tree_is_exact(kind):
+    args = model(3, kind, N_CLASSES, 3, p_dead=0.2)
+    exact, beam = (top_k_of(paths, args, 10, beam_width=width) for width in (0, N_CLASSES))
+    for a, b in zip(exact, beam, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("module", [paths, reference])
+@pytest.mark.parametrize("arity", [2, 4])
+@pytest.mark.parametrize("k", [1, 7, 64])
+@pytest.mark.parametrize("beam_width", [0, 64])
+def test_ties_are_in_the_order_of_classes(module, arity, k, beam_width):
+    rng = np.random.default_rng(0)
+    tree = balanced_tree(64, arity)._reorder_leaves(rng.permutation(64), np.arange(64))
+    args = tree, random_weights(rng, tree, 10, scale=0), *random_rows(rng, 4, 10)
+    classes, log_proba = top_k_of(module, args, k, beam_width=beam_width)
+    np.testing.assert_array_equal(classes, np.broadcast_to(np.arange(k), (4, k)))
+    np.testing.assert_allclose(log_proba, -np.log(64), rtol=1e-12)
+    # and all of them reach what they have
+    np.testing.assert_array_equal(top_k_of(module, args, k, log_proba.max(), beam_width)[0], classes)
+
+
+@pytest.mark.parametrize("module", [paths, reference])
+def test_a_narrow_beam_breaks_ties_by_node(module):
+    # a beam of one follows the first of equal nodes, whatever classes lie below
+    tree = LabelTree.from_parents([-1, 0, 0, 1, 1, 2, 2])
+    tree = tree._reorder_leaves(np.array([2, 3, 0, 1]), np.arange(4))
+    rng = np.random.default_rng(0)
+    args = tree, random_weights(rng, tree, 3, scale=0), *random_rows(rng, 1, 3)
+    classes, log_proba = top_k_of(module, args, 4, beam_width=1)
+    np.testing.assert_array_equal(classes, [[2, 3, -1, -1]])
+    np.testing.assert_allclose(log_proba, [[np.log(0.25), np.log(0.25), -np.inf, -np.inf]])
+
+
+@CASES
+def test_min_log_proba_keeps_the_classes_that_reach_it(kind, arity):
+    args = model(4, kind, N_CLASSES, arity)
+    log_proba = log_proba_of(paths, *args)
+    floor = float(np.median(log_proba))
+    classes, best = top_k_of(paths, args, N_CLASSES, floor)
+    np.testing.assert_array_equal(np.sum(classes >= 0, axis=1), np.sum(log_proba >= floor, axis=1))
+    assert 0 < np.sum(classes >= 0) < classes.size
+    np.testing.assert_array_equal(np.isneginf(best), classes < 0)
+    assert best[classes >= 0].min() >= floor
+
+
+@CASES
+def test_k_of_all_classes_is_a_permutation(kind, arity):
+    args = model(5, kind, N_CLASSES, arity, p_dead=0.4)
+    classes, log_proba = top_k_of(paths, args, N_CLASSES)
+    every = np.broadcast_to(np.arange(N_CLASSES), classes.shape)
+    np.testing.assert_array_equal(np.sort(classes, axis=1), every)
+    # classes of probability 0 come last, in their order
+    for row, row_log_proba in zip(classes, log_proba, strict=True):
+        dead = row[np.isneginf(row_log_proba)]
+        assert len(dead)
+        np.testing.assert_array_equal(row[-len(dead) :], np.sort(dead))
+
+
+def test_a_child_without_rows_has_probability_zero():
+    tree = LabelTree.from_nested([["a", "b"], "c"])
+    args = list(model(0, "balanced", 3, 2, n_features=5))
+    weights = random_weights(np.random.default_rng(0), tree, 5)
+    weights.lines[0, 0], weights.lines[1 : weights.line_ptr[1], 0] = NO_CHILD, 0
+    dead = np.arange(3) != tree.leaf_labels.tolist().index("c")
+    for module in (paths, reference):
+        log_proba = log_proba_of(module, tree, weights, *args[2:])
+        np.testing.assert_array_equal(log_proba, np.broadcast_to(np.where(dead, -np.inf, 0), log_proba.shape))
+        classes = np.full((len(log_proba), 20), -7, np.int32)
+        uniforms = np.broadcast_to(np.linspace(0, 1, 20, endpoint=False), classes.shape).copy()
+        module.sample_classes(tree, weights, *args[2:], uniforms, classes)
+        assert not dead[classes].any()
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_logits_beyond_float32(arity):
+    tree, weights, indptr, indices, data = model(6, "random", N_CLASSES, arity, scale=1e10, p_dead=0.2)
+    data = np.sign(data) * np.float32(1e30)
+    args = tree, weights, indptr, indices, data
+    actual, expected = (log_proba_of(module, *args) for module in (paths, reference))
+    assert not np.isnan(actual).any()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    assert (actual[actual > -np.inf] < -1e27).any()
+    np.testing.assert_allclose(np.exp(actual).sum(axis=1), 1, rtol=1e-10)
+    log_proba = np.sort(actual, axis=1)[:, ::-1]
+    np.testing.assert_array_equal(top_k_of(paths, args, N_CLASSES)[1], log_proba)
+
+
+def missing_classes(tree, weights):
+    """Whether a class has a child with the bias NO_CHILD on its path."""
+    missing = np.zeros(tree.n_nodes, dtype=bool)
+    for v in range(tree.n_inner):
+        children = tree.children[tree.child_ptr[v] : tree.child_ptr[v + 1]]
+        missing[children] = missing[v] | (weights.node(v, len(children))[2] == NO_CHILD)
+    return missing[tree.n_inner :]
+
+
+@pytest.mark.parametrize("module", [paths, reference])
+@pytest.mark.parametrize("arity", ARITIES)
+@pytest.mark.parametrize("value", [1, 1e20, 1e28, 1e30, 1e38])
+def test_only_missing_children_have_probability_zero(module, arity, value):
+    # whatever the logits: they may be on either side of the -1e30 of a missing child
+    tree, weights, indptr, indices, data = model(7, "random", N_CLASSES, arity, p_dead=0.2)
+    log_proba = log_proba_of(module, tree, weights, indptr, indices, np.sign(data) * np.float32(value))
+    missing = missing_classes(tree, weights)
+    assert 0 < missing.sum() < N_CLASSES
+    np.testing.assert_array_equal(np.isneginf(log_proba), np.broadcast_to(missing, log_proba.shape))
+    np.testing.assert_allclose(np.exp(log_proba).sum(axis=1), 1, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_rows_without_features_have_the_logits_of_the_bias(kind):
+    tree, weights, *_ = model(8, kind, N_CLASSES, 3)
+    empty = np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
+    actual, expected = (log_proba_of(module, tree, weights, *empty) for module in (paths, reference))
+    assert_log_proba_close(actual, expected)
+    np.testing.assert_array_equal(actual[0], actual[1])
+    best = top_k_of(paths, (tree, weights, *empty), 5)
+    for a, b in zip(best, sorted_classes(actual, 5, -np.inf), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", TREES)
+def test_features_that_no_node_knows_change_nothing(kind):
+    tree, weights, indptr, indices, data = model(9, kind, N_CLASSES, 3)
+    unknown = np.arange(len(indptr) - 1) + 1000
+    wider = np.insert(indices, indptr[1:], unknown).astype(np.int32)
+    values = np.insert(data, indptr[1:], 5).astype(np.float32)
+    np.testing.assert_array_equal(
+        log_proba_of(paths, tree, weights, indptr + np.arange(len(indptr)), wider, values),
+        log_proba_of(paths, tree, weights, indptr, indices, data),
+    )
+
+
+@CASES
+def test_sample_classes(kind, arity):
+    args = model(10, kind, N_CLASSES, arity, n_rows=4, p_dead=0.2)
+    uniforms = np.random.default_rng(10).random((4, 50))
+    actual, expected = np.full((4, 50), -7, np.int32), np.full((4, 50), -7, np.int32)
+    paths.sample_classes(*args, uniforms, actual)
+    reference.sample_classes(*args, uniforms, expected)
+    np.testing.assert_array_equal(actual, expected)
+
+
+@CASES
+@pytest.mark.parametrize("module", [paths, reference])
+def test_samples_follow_the_distribution(module, kind, arity):
+    # u on a grid: each class gets its share of the points, give or take one
+    args = model(11, kind, N_CLASSES, arity, n_rows=2, p_dead=0.1)
+    n = 200
+    uniforms = np.tile((np.arange(n) + 0.5) / n, (2, 1))
+    classes = np.full((2, n), -7, np.int32)
+    module.sample_classes(*args, uniforms, classes)
+    counts = np.stack([np.bincount(row, minlength=N_CLASSES) for row in classes])
+    assert np.abs(counts - n * np.exp(log_proba_of(paths, *args))).max() <= 1 + 1e-6
+
+
+@pytest.mark.parametrize("module", [paths, reference])
+def test_the_largest_uniform_draws_a_class_that_is_possible(module):
+    args = model(12, "random", N_CLASSES, 17, p_dead=0.4)
+    uniforms = np.full((6, 1), np.nextafter(1, 0))
+    classes = np.full((6, 1), -7, np.int32)
+    module.sample_classes(*args, uniforms, classes)
+    assert (np.take_along_axis(log_proba_of(paths, *args), classes.astype(np.int64), axis=1) > -np.inf).all()
+
+
+@pytest.mark.parametrize("module", [paths, reference])
+@pytest.mark.parametrize("beam_width", [0, 1])
+def test_a_tree_of_one_class(module, beam_width):
+    tree = balanced_tree(1)
+    args = tree, NodeWeights.from_nodes([]), *random_rows(np.random.default_rng(0), 3, 5)
+    classes, log_proba = top_k_of(module, args, 2, beam_width=beam_width)
+    np.testing.assert_array_equal(classes, [[0, -1]] * 3)
+    np.testing.assert_array_equal(log_proba, [[0, -np.inf]] * 3)
+    of_class, drawn = np.full(3, np.nan), np.full((3, 2), -7, np.int32)
+    module.path_log_proba(*args, np.zeros(3, np.int32), of_class)
+    module.sample_classes(*args, np.full((3, 2), 0.5), drawn)
+    assert not of_class.any()
+    assert not drawn.any()
+
+
+# -- trees.pyx --------------------------------------------------------------
+
+
+def huffman_of(module, counts, arity):
+    n = len(counts)
+    parents = np.full(n + -(-(n - 1) // (arity - 1)), -7, np.int32)
+    module.huffman_parents(np.sort(counts), arity, parents)
+    return parents
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 50), min_size=2, max_size=60), st.integers(2, 40))
+def test_huffman_parents(counts, arity):
+    counts, arity = np.array(counts, float), min(arity, len(counts))  # integers: ties are exact
+    parents = huffman_of(trees, counts, arity)
+    np.testing.assert_array_equal(parents, huffman_of(reference, counts, arity))
+    assert parents[-1] == -1
+    n_children = np.bincount(parents[:-1], minlength=len(parents))
+    assert (n_children[: len(counts)] == 0).all()
+    assert (n_children[len(counts) + 1 :] == arity).all()
+    assert 2 <= n_children[len(counts)] <= arity
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+def test_huffman_parents_of_real_counts(arity):
+    counts = np.random.default_rng(arity).pareto(0.7, 300)
+    np.testing.assert_array_equal(huffman_of(trees, counts, arity), huffman_of(reference, counts, arity))
+
+
+def random_centroids(rng, n_classes, n_features, n_copies=0):
+    """Unit rows, CSR, some of them empty, some the same; and masses."""
+    dense = rng.random((n_classes, n_features)) * (rng.random((n_classes, n_features)) < 0.3)
+    dense[rng.integers(n_classes, size=n_copies)] = dense[0]
+    dense[rng.random(n_classes) < 0.05] = 0
+    lengths = np.linalg.norm(dense, axis=1, keepdims=True)
+    x = sparse.csr_array(np.divide(dense, lengths, out=dense, where=lengths > 0).astype(np.float32))
+    mass = np.sqrt(rng.pareto(1, n_classes) + 0.1).astype(np.float32)
+    return x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, mass, n_features
+
+
+def kmeans_of(module, centroids, lo, hi, arity, whole, seed=0, n_init=1, slack=0.3, max_iter=20):
+    n_classes = len(centroids[3])
+    order = np.random.default_rng(0).permutation(n_classes).astype(np.int32)
+    boundary_depth = np.full(n_classes, -7, np.int32)
+    module.kmeans_split(
+        *centroids, order, boundary_depth, lo, hi, arity, 3, whole, seed, max_iter, n_init, 30, slack
+    )
+    return order, boundary_depth
+
+
+@pytest.mark.parametrize("arity", ARITIES)
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(("slack", "n_copies"), [(0, 10), (0, 0), (0.05, 0), (0.3, 0), (1, 0)])
+@pytest.mark.parametrize("n_classes", [41, 150])
+def test_kmeans_split(arity, whole, slack, n_copies, n_classes):
+    # the same class many times scores zero but for rounding: with slack, its sign decides
+    centroids = random_centroids(np.random.default_rng(arity), n_classes, 40, n_copies)
+    args = centroids, 4, n_classes - 3, arity, whole, 2**63 + arity, 1, slack
+    for a, b in zip(kmeans_of(trees, *args), kmeans_of(reference, *args), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(1, 60), st.integers(2, 20), st.booleans(), st.sampled_from([0.0, 0.5, 1.0]))
+def test_kmeans_split_divides_the_slice(seed, n_classes, arity, whole, slack):
+    rng = np.random.default_rng(seed)
+    centroids = random_centroids(rng, n_classes, 10, n_copies=n_classes // 3)
+    lo, hi = sorted(rng.integers(n_classes + 1, size=2))
+    order, depth = kmeans_of(trees, centroids, lo, hi, arity, whole, seed, 3, slack)
+    before = np.random.default_rng(0).permutation(n_classes)
+    np.testing.assert_array_equal(order[:lo], before[:lo])
+    np.testing.assert_array_equal(order[hi:], before[hi:])
+    np.testing.assert_array_equal(np.sort(order), np.arange(n_classes))
+    outside = np.concatenate([depth[: lo + 1], depth[max(hi, lo + 1) :]])
+    assert (outside == -7).all()
+    inside = depth[lo + 1 : hi]
+    assert np.sum(inside == 3) == max(min(arity, hi - lo) - 1, 0)
+    assert ((inside >= 3) if whole else (inside == 3) | (inside == -7)).all()
+    if whole and hi - lo > 1:
+        tree = LabelTree._from_boundaries(np.arange(hi - lo), depth[lo:hi] - 2)
+        assert tree.arity <= arity
+
+
+def gained(centroids, classes):
+    """The norm of the mass-weighted sum of some classes."""
+    indptr, indices, data, mass, n_features = centroids
+    x = sparse.csr_array((data, indices, indptr), shape=(len(mass), n_features)).toarray().astype(float)
+    return np.linalg.norm(mass[classes] @ x[classes])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_kmeans_split_takes_the_best_of_its_runs(seed):
+    # of runs that are alike but for rounding, either may be taken
+    centroids = random_centroids(np.random.default_rng(seed), 60, 40)
+
+    def value(module, n_init):
+        order, depth = kmeans_of(module, centroids, 0, 60, 2, False, seed, n_init)
+        cut = int(np.flatnonzero(depth == 3)[0])
+        return gained(centroids, order[:cut]) + gained(centroids, order[cut:])
+
+    values = [value(trees, n_init) for n_init in (1, 2, 8)]
+    assert values == pytest.approx([value(reference, n_init) for n_init in (1, 2, 8)], rel=1e-6)
+    assert values[0] <= values[1] * (1 + 1e-6) <= values[2] * (1 + 2e-6)
+
+
+def test_kmeans_split_tells_clusters_apart():
+    # two groups of classes without a common feature
+    dense = np.zeros((20, 6), np.float32)
+    dense[:10, :3], dense[10:, 3:] = np.random.default_rng(0).random((2, 10, 3)) + 0.5
+    x = sparse.csr_array(dense)
+    arrays = x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, np.ones(20, np.float32), 6
+    for module in (trees, reference):
+        order, depth = kmeans_of(module, arrays, 0, 20, 2, False, n_init=8)
+        assert depth[10] == 3
+        halves = sorted([sorted(order[:10].tolist()), sorted(order[10:].tolist())])
+        assert halves == [list(range(10)), list(range(10, 20))]

@@ -1,0 +1,162 @@
+"""Builders: Huffman is optimal, balanced is balanced, k-means finds clusters that are there."""
+
+import heapq
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+from scipy.stats import entropy
+
+from sk_hsm.tree_builders import balanced_tree, class_centroids, huffman_tree, kmeans_tree
+
+
+def huffman_cost(counts, arity):
+    """The least sum of count * depth, by merging with a heap: Huffman's own argument."""
+    heap = list(counts) + [0] * (-(len(counts) - 1) % (arity - 1))
+    heapq.heapify(heap)
+    cost = 0
+    while len(heap) > 1:
+        merged = sum(heapq.heappop(heap) for _ in range(arity))
+        cost += merged
+        heapq.heappush(heap, merged)
+    return cost
+
+
+@given(st.lists(st.integers(0, 10**6), min_size=2, max_size=80), st.integers(2, 20))
+def test_huffman_is_optimal(counts, arity):
+    tree = huffman_tree(counts, arity)
+    assert tree.arity <= arity
+    assert int(np.dot(counts, tree.depths())) == huffman_cost(counts, arity)
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=2, max_size=200), st.integers(2, 20))
+def test_huffman_mean_depth_is_within_one_of_the_entropy(counts, arity):
+    depth = huffman_tree(counts, arity).mean_depth(counts)
+    H = entropy(counts, base=arity)
+    assert H - 1e-9 <= depth < H + 1
+
+
+def test_huffman_of_a_million_classes():
+    counts = 1e7 / np.arange(1, 10**6 + 1)
+    tree = huffman_tree(counts, 16)
+    assert tree.n_classes == 10**6
+    assert entropy(counts, base=16) <= tree.mean_depth(counts) < entropy(counts, base=16) + 1
+
+
+def test_huffman_as_deep_as_can_be():
+    # powers of two give a chain, beyond 2**53 too
+    counts = [1.0, *2.0 ** np.arange(89)]
+    assert huffman_tree(counts).max_depth == 89
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 3, 15, 16, 17, 255, 257, 1000])
+@pytest.mark.parametrize("arity", [2, 3, 16, 1000])
+def test_balanced_depths_are_the_least_possible(n_classes, arity):
+    tree = balanced_tree(n_classes, arity)
+    depths = tree.depths()
+    least = 0
+    while arity**least < n_classes:
+        least += 1
+    assert depths.max() == least
+    assert depths.max() - depths.min() <= 1
+    assert tree.arity <= arity
+
+
+def planted(n_groups=4, group_size=16, rows=3, d=64, seed=0):
+    """Classes that lie in orthogonal groups: class c is in group c % n_groups."""
+    rng = np.random.default_rng(seed)
+    n = n_groups * group_size
+    y = np.repeat(np.arange(n), rows)
+    X = rng.normal(scale=0.05, size=(len(y), d))
+    X[np.arange(len(y)), y % n_groups] += 1
+    return X, y
+
+
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_kmeans_finds_planted_groups(as_sparse):
+    X, y = planted()
+    tree = kmeans_tree(sparse.csc_matrix(X) if as_sparse else X, y, arity=4, random_state=0)
+    first = np.array([tree.path(label)[1][0] for label in tree.leaf_labels])
+    for group in range(4):
+        assert len(set(first[tree.leaf_labels % 4 == group])) == 1
+    assert len(set(first)) == 4
+
+
+@pytest.mark.parametrize("arity", [2, 3, 5, 16, 30, 64, 100])
+def test_kmeans_takes_any_arity(arity):
+    X, y = planted()
+    tree = kmeans_tree(X, y, arity=arity, random_state=0)
+    assert tree.n_classes == 64
+    assert tree.arity <= arity
+    assert (tree.n_inner == 1) == (arity >= 64)
+    np.testing.assert_array_equal(tree.leaf_labels, np.unique(y))
+
+
+def test_kmeans_tree_depends_on_the_seed_alone():
+    X, y = planted(n_groups=7, group_size=40)
+    shuffle = np.random.default_rng(1).permutation(len(y))
+    tree = kmeans_tree(X, y, arity=4, random_state=0)
+    for other in (
+        kmeans_tree(X, y, arity=4, random_state=0, n_jobs=2),
+        kmeans_tree(sparse.coo_array(X), y, arity=4, random_state=0),
+        kmeans_tree(X[shuffle], y[shuffle], arity=4, random_state=0),
+    ):
+        np.testing.assert_array_equal(other.parents, tree.parents)
+    assert not np.array_equal(kmeans_tree(X, y, arity=4, random_state=1).parents, tree.parents)
+
+
+def test_kmeans_weights_are_repetitions():
+    X, y = planted(rows=2)
+    weights = np.random.default_rng(0).integers(1, 6, len(y))
+    weighted = kmeans_tree(X, y, arity=3, sample_weight=weights, random_state=0)
+    repeated = kmeans_tree(np.repeat(X, weights, axis=0), np.repeat(y, weights), arity=3, random_state=0)
+    np.testing.assert_array_equal(weighted.parents, repeated.parents)
+
+
+def test_kmeans_puts_frequent_classes_nearer_to_the_root():
+    rng = np.random.default_rng(0)
+    counts = (2000 / np.arange(1, 301)).astype(int) + 1
+    y = np.repeat(np.arange(300), counts)
+    X = rng.normal(size=(300, 20))[y] + rng.normal(scale=0.1, size=(len(y), 20))
+    tree = kmeans_tree(X, y, arity=4, random_state=0)
+    assert tree.depths()[:5].max() < tree.depths()[-100:].min()
+    assert tree.mean_depth(counts) < tree.mean_depth()
+
+
+@pytest.mark.parametrize("X", [np.zeros((60, 3)), np.ones((60, 3))])
+def test_kmeans_of_classes_that_look_alike(X):
+    tree = kmeans_tree(X, np.arange(60), arity=4, random_state=0)
+    assert tree.n_classes == 60
+    assert tree.max_depth <= 6
+
+
+def test_centroids_are_mean_directions():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 8)).astype(np.float32)
+    y, weights = rng.integers(0, 5, 50).astype(np.int32), rng.random(50)
+    expected = np.zeros((5, 8))
+    for x, label, weight in zip(X.astype(float), y, weights, strict=True):
+        expected[label] += weight * x / np.linalg.norm(x)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    got = class_centroids(sparse.csr_array(X), y, weights, 5)
+    np.testing.assert_allclose(got.toarray(), expected, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: huffman_tree([1, -1]), r"counts\[1\] = -1"),
+        (lambda: huffman_tree([1, np.nan]), r"counts\[1\] = nan"),
+        (lambda: huffman_tree([]), "non-empty"),
+        (lambda: huffman_tree([1, 2], arity=1), "arity .* got 1"),
+        (lambda: balanced_tree(0), "n_classes .* got 0"),
+        (lambda: balanced_tree(5, arity=2.5), "arity .* got 2.5"),
+        (lambda: kmeans_tree(np.ones((3, 2)), [0, 1]), "3 rows and y 2 labels"),
+        (lambda: kmeans_tree([[np.nan]], [0]), "NaN"),
+    ],
+)
+def test_errors_name_the_parameter(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
