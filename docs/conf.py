@@ -21,6 +21,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
+highlight_language = "none"  # snippets with >>> are Python all the same
 exclude_patterns = ["_build", "api/generated/backreferences", "auto_examples/**/*.py.md5"]
 
 # -- API reference ----------------------------------------------------------

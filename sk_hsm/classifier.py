@@ -68,7 +68,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     max_iter : int, default=1000
         Most passes over a node's rows.
     tol : float, default=1e-2
-        Training of a node ends when its duality gap is below `tol` for each unit of weight:
+        Training of a node ends when its duality gap is at most `tol` for each unit of weight:
         an upper bound, in nats, of how much its mean regularised loss could still fall.
         Small problems are finished to float64 precision whatever `tol` is.
     n_jobs : int, default=None
@@ -463,18 +463,23 @@ def _check_count(name: str, value: Any) -> int:
     return int(value)
 
 
+def _plain(label: Any) -> Any:
+    """A label as a user writes it: 3, not np.int64(3)."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
 def _match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
     """The user's tree with its leaves in the order of classes; the labels must be the same."""
     at = encode_known(tree.leaf_labels, classes)
     if (at < 0).any():
         leaf = np.flatnonzero(at < 0)[0]
         raise ValueError(
-            f"leaf {tree.leaf_labels[leaf]!r} (node {tree.n_inner + leaf}) of tree is none of the classes in y"
+            f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree is none of the classes in y"
         )
     if tree.n_classes < len(classes):
         missing = np.setdiff1d(np.arange(len(classes)), at)[0]
         raise ValueError(
-            f"tree has no leaf for class {classes[missing]!r}: it has {tree.n_classes} leaves, "
+            f"tree has no leaf for class {_plain(classes[missing])!r}: it has {tree.n_classes} leaves, "
             f"y {len(classes)} classes"
         )
     return tree._reorder_leaves(np.argsort(at), classes)

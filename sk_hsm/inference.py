@@ -15,7 +15,7 @@ from sklearn import get_config
 from ._kernels import paths
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
-from .validation import float_csr
+from .validation import float_csr, kernel_rows
 
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
 
@@ -121,8 +121,7 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
 
     def chunk(lo: int) -> None:
         hi = min(lo + size, n)
-        rows = float_csr(X[lo:hi])
-        run(lo, hi, (rows.indptr, rows.indices, rows.data))
+        run(lo, hi, kernel_rows(float_csr(X[lo:hi])))
 
     if n_threads == 1:
         for lo in range(0, n, size):

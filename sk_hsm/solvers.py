@@ -19,6 +19,7 @@ from ._kernels import nodes as kernels
 from .label_tree import LabelTree
 from .node_weights import LINE, NO_CHILD, NodeWeights, aligned_empty, feature_keys, n_lines
 from .progress import Progress
+from .validation import kernel_rows
 
 # A fit is finished exactly, in float64, where the Hessians of its nodes take no
 # more multiplications than this: about a second.
@@ -44,8 +45,8 @@ class Problem:
     seed: int
 
     @cached_property
-    def indptr(self) -> NDArray[np.int64]:
-        return self.X.indptr.astype(np.int64, copy=False)
+    def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        return kernel_rows(self.X)
 
     @cached_property
     def square_norms(self) -> NDArray[np.float32]:
@@ -144,7 +145,7 @@ class TreeFit:
 def fit_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeFit:
     """Train every inner node of the tree; the result does not depend on n_jobs."""
     start, stop = problem.row_ranges
-    sizes = problem.indptr[-1] / max(problem.X.shape[0], 1) * (stop - start) + 1
+    sizes = problem.X.nnz / max(problem.X.shape[0], 1) * (stop - start) + 1
     tasks = _tasks(sizes)
     progress.start("nodes", sizes.sum())
 
@@ -205,14 +206,13 @@ def take_rows(problem: Problem, v: int, space: Workspace) -> NodeRows:
     here = slice(problem.row_ranges[0][v], problem.row_ranges[1][v])
     shuffle = np.argsort(problem.visits[here])
     rows = problem.row_order[0][here][shuffle]
-    nnz = int(np.sum(problem.indptr[rows + 1] - problem.indptr[rows]))
+    nnz = int(np.sum(problem.csr[0][rows + 1] - problem.csr[0][rows]))
     indptr = space.take("indptr", len(rows) + 1, np.int64)
     indices, data = space.take("indices", nnz, np.int32), space.take("data", nnz, np.float32)
     features = space.take("features", min(nnz, problem.X.shape[1]), np.int32)
     n_features = kernels.gather_rows(
-        problem.indptr, problem.X.indices, problem.X.data, rows,
-        space.local_of, features, indptr, indices, data,
-    )  # fmt: skip
+        *problem.csr, rows, space.local_of, features, indptr, indices, data
+    )
     return NodeRows(
         indptr, indices, data, features[:n_features], problem.children_of(v, here)[shuffle],
         problem.costs[rows], problem.square_norms[rows],

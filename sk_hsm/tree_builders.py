@@ -15,6 +15,7 @@ from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
 from .label_tree import LabelTree
+from .validation import check_rows, check_weights, encode_labels, kernel_rows
 
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
@@ -175,8 +176,6 @@ def kmeans_tree(
     -----
     O(iterations * log2(n_classes) * non-zeros of the centroids).
     """
-    from .validation import check_rows, check_weights, encode_labels
-
     X = check_rows(X)
     classes, y = encode_labels(y)
     if len(y) != X.shape[0]:
@@ -205,10 +204,7 @@ def cluster_classes(
     centroids = class_centroids(X, y, weights, n_classes)
     mass = np.bincount(y, weights=weights, minlength=n_classes) ** BALANCE
     mass = np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
-    arrays = (
-        centroids.indptr.astype(np.int64), centroids.indices.astype(np.int32), centroids.data,
-        mass, X.shape[1], order, depth,
-    )  # fmt: skip
+    arrays = (*kernel_rows(centroids), mass, X.shape[1], order, depth)
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
         trees.kmeans_split(

@@ -54,34 +54,30 @@ def _check_range(name: str, index: NDArray[Any], bound: int) -> None:
 
 
 def float_csr(X: Any) -> sparse.csr_array:
-    """Checked rows as float32 CSR without duplicates; indices int32, indptr int64.
+    """Checked rows as float32 CSR: columns sorted, no duplicates.
 
     Zeros of a dense X are left out, so that dense and sparse rows give the same bits.
     """
     with np.errstate(over="ignore"):
         if sparse.issparse(X):
-            data = X.data[: X.indptr[-1]].astype(np.float32)
-            indices, indptr = X.indices[: X.indptr[-1]], X.indptr
+            rows = sparse.csr_array(X, copy=False).astype(np.float32, copy=False)
         else:
             values = np.asarray(X).astype(np.float32)
             mask = values != 0
-            data = values[mask]
-            columns = np.arange(X.shape[1], dtype=np.int32)
-            indices = np.broadcast_to(columns, mask.shape)[mask]
+            columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), mask.shape)
             indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1))])
-    if not np.isfinite(data).all():
+            rows = sparse.csr_array((values[mask], columns[mask], indptr), shape=X.shape)
+    if not np.isfinite(rows.data).all():
         raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
-    rows = sparse.csr_array(X.shape, dtype=np.float32)
-    rows.data = data
-    rows.indices = indices.astype(np.int32, copy=False)
-    rows.indptr = indptr.astype(np.int64, copy=False)
     if not rows.has_canonical_format:
-        rows.indices = rows.indices.copy()
-        rows.indptr = rows.indptr.copy()
+        rows = rows.copy()
         rows.sum_duplicates()
-        rows.indices = rows.indices.astype(np.int32, copy=False)
-        rows.indptr = rows.indptr.astype(np.int64, copy=False)
     return rows
+
+
+def kernel_rows(X: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    """The arrays of float_csr in the types that kernels take, whatever X's number of values."""
+    return X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False), X.data
 
 
 def check_rows(X: Any) -> sparse.csr_array:

@@ -65,7 +65,7 @@ def ascend_dual(
     cdef int width = bias.shape[0], n_iter = 0, c
     cdef double gap = 0, limit = 0
     cdef float divergence, idle = 0.1 * tol
-    cdef bint complete, done = False
+    cdef bint measuring = False, done = False
     cdef float* w = &weights[0, 0] if weights.shape[0] else NULL
     cdef const int32_t* row_indices = NULL
     cdef const float* row_data = NULL
@@ -83,7 +83,6 @@ def ascend_dual(
             active[i] = i
         while n_iter < max_iter and not done:
             n_iter += 1
-            complete = n_active == n
             gap = 0
             n_kept = 0
             for k in range(n_active):
@@ -102,16 +101,18 @@ def ascend_dual(
                     continue
                 active[n_kept] = i
                 n_kept += 1
+                if measuring:
+                    continue
                 row_step(&dual[i, 0], p, step, costs[i] * square_norms[i], costs[i], divergence, width)
                 row_update(w, step, row_indices, row_data, nnz, width)
                 if fit_intercept:
                     for c in range(width):
                         bias[c] += step[c]
-            if gap > limit and n_kept > 0:
-                n_active = n_kept
-            else:
-                # rows passed over as converged are looked at once more
-                done = complete
+            done = measuring and gap <= limit
+            n_active = n_kept
+            # where the moving gap is small enough, a pass over all rows that moves nothing measures it
+            measuring = not measuring and (gap <= limit or n_kept == 0)
+            if measuring:
                 n_active = n
                 for i in range(n):
                     active[i] = i

@@ -6,7 +6,7 @@ Inner nodes are numbered before leaves, so node - n_inner is a leaf's class.
 All of them score a node by ``children_log_proba``, so that a probability has
 the same bits whichever method asks for it.
 """
-from libc.math cimport INFINITY, isfinite, log, exp
+from libc.math cimport INFINITY, exp, log
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -108,6 +108,7 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
     cdef int n_lines = (arity + LINE - 1) // LINE, c, i
     cdef const float* base = m.lines + LINE * m.line_ptr[node]
+    cdef const float* bias = base
     cdef const float* w
     cdef int64_t at
     cdef double top = -INFINITY, total = 0
@@ -120,7 +121,7 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
             for c in range(n_lines):
                 line_axpy(m.logit + c * LINE, x.data[i], w + c * LINE)
     for c in range(arity):
-        if not isfinite(m.logit[c]):
+        if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
             widen_logits(m, x, node, arity, n_lines)
             break
     for c in range(arity):

@@ -18,6 +18,7 @@ from scipy.special import log_softmax, xlogy
 
 NO_CHILD = -1e29  # a child with a bias below this does not exist, or has no rows
 LARGEST_LOGIT = 1e28
+TIE = 1e-6  # cosines closer than this are equal
 
 
 def _dense(indptr, indices, data, n_features):
@@ -63,10 +64,11 @@ def ascend_dual(
         s = min(1, (KL + ||D||_1^2 / 2) / (a ||D||_2^2 + ||D||_1^2))
         q += s D;  W -= cost s D (x) x;  b -= cost s D
 
-    The duality gap is the sum of cost * KL over all rows; a pass takes each KL as it finds
-    it. A row with ``KL <= 0.1 tol`` is passed over, and left out of the following passes
-    until one finds a gap of at most ``tol * sum(costs)``, or no row to move. Then every
-    row is visited again: a pass over all rows that finds such a gap ends the training.
+    The duality gap is the sum of cost * KL over all rows. While rows move it is only
+    estimated, as each is found. A row with ``KL <= 0.1 tol`` is passed over, and left out
+    of the following passes until one estimates a gap of at most ``tol * sum(costs)``, or
+    finds no row to move. The next pass then measures the gap: it visits all rows and moves
+    none. Training ends if the gap is small enough, and goes on with the other rows if not.
 
     indptr, indices, data : the rows, CSR, in the order of visits.
     square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
@@ -77,27 +79,27 @@ def ascend_dual(
     fit_intercept : whether b is trained.
     tol, max_iter : float and int, see above; max_iter bounds the passes.
 
-    Returns the number of passes, the gap that the last one found, and whether it ended the
-    training.
+    Returns the number of passes, the gap that the last one found, and whether that is a
+    measured one within tol.
     """
     x = _dense(indptr, indices, data, len(weights))
     c, norms, q, W, b = (array.astype(np.float64) for array in (costs, square_norms, dual, weights, bias))
     everyone, limit = list(range(len(c))), tol * c.sum()
-    visited, n_iter, gap, done = everyone, 0, 0.0, False
+    visited, n_iter, gap, done, measuring = everyone, 0, 0.0, False, False
     while n_iter < max_iter and not done:
-        n_iter, gap, moved = n_iter + 1, 0.0, []
+        n_iter, gap, kept = n_iter + 1, 0.0, []
         for i in visited:
             divergence, D, s = _dual_step(q[i], x[i] @ W + b, c[i] * norms[i])
             gap += c[i] * divergence
-            if divergence <= 0.1 * tol:
-                continue
-            moved.append(i)
-            q[i] += s * D
-            W -= c[i] * s * np.outer(x[i], D)
-            b -= c[i] * s * D * fit_intercept
-        converged = gap <= limit or not moved
-        done = converged and len(visited) == len(c)
-        visited = everyone if converged else moved
+            if divergence > 0.1 * tol:
+                kept.append(i)
+            if divergence > 0.1 * tol and not measuring:
+                q[i] += s * D
+                W -= c[i] * s * np.outer(x[i], D)
+                b -= c[i] * s * D * fit_intercept
+        done = measuring and gap <= limit
+        measuring = not measuring and (gap <= limit or not kept)
+        visited = everyone if measuring else kept
     dual[...], weights[...], bias[...] = q, W, b
     return n_iter, gap, done
 
@@ -257,7 +259,7 @@ def kmeans_split(
 
     A cut is the best of n_init runs (of one, below init_size classes) of _two_means: the one
     with the largest ``||sum of mass * x on the left|| + ||... right||``. Its left holds the
-    classes that score above zero, but at least ``share - spread`` of the mass and at most
+    classes that score above TIE, but at least ``share - spread`` of the mass and at most
     ``share + spread``: share is half of the children, rounded up, over all of them, and
     ``spread = slack * min(share, 1 - share)``. Classes keep their order within a half.
 
@@ -305,7 +307,12 @@ def _bisect(x, mass, parts, slack, seed, max_iter, n_init):
     spread = slack * min(share, 1 - share)
     low, high = (share - spread) * mass.sum(), (share + spread) * mass.sum()
     cuts = [_two_means(x, mass, low, high, _mix(seed + run), max_iter) for run in range(n_init)]
-    return max(cuts, key=lambda is_left: _length(x, mass, is_left) + _length(x, mass, ~is_left))
+    best, best_value = None, 0.0
+    for is_left in cuts:
+        value = _length(x, mass, is_left) + _length(x, mass, ~is_left)
+        if best is None or value > best_value * (1 + TIE):
+            best, best_value = is_left, value
+    return best
 
 
 def _two_means(x, mass, low, high, seed, max_iter):
@@ -313,7 +320,7 @@ def _two_means(x, mass, low, high, seed, max_iter):
 
     A row scores its cosine to the left centroid less its cosine to the right one. The rows
     that score best are on the left, ties in their order: as many as have a mass nearest to
-    the one of the rows above zero, bounded by low and high, and neither none nor all. A
+    the one of the rows above TIE, bounded by low and high, and neither none nor all. A
     centroid is the sum of its rows times their masses. It ends after max_iter rounds, or
     when a round changes nothing.
     """
@@ -323,7 +330,7 @@ def _two_means(x, mass, low, high, seed, max_iter):
     left, right, is_left = x[first], x[second], None
     for _ in range(max_iter):
         score = np.sum(x * (_unit(left) - _unit(right)), axis=1)
-        target = min(max(mass[score > 0].sum(), low), high)
+        target = min(max(mass[score > TIE].sum(), low), high)
         best = np.lexsort([np.arange(n), -score])
         middles = np.cumsum(mass[best]) - mass[best] / 2
         before, is_left = is_left, np.zeros(n, dtype=bool)

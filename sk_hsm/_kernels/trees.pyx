@@ -12,6 +12,9 @@ cdef enum:
     LEFT = 1
     RIGHT = 2
 
+# cosines closer than this are equal: the tree must not hang on rounding
+cdef double TIE = 1e-6
+
 
 def huffman_parents(const double[::1] counts, int arity, int32_t[::1] parents):
     cdef Py_ssize_t n = counts.shape[0], n_nodes = parents.shape[0]
@@ -160,7 +163,7 @@ cdef Py_ssize_t cut_by_sign(Space* x, Py_ssize_t n, double low, double high) noe
     cdef double positive = 0
     cdef Py_ssize_t i
     for i in range(n):
-        if x.items[i].score > 0:
+        if x.items[i].score > TIE:
             positive += x.items[i].mass
     return weighted_cut(x.items, n, min(max(positive, low), high))
 
@@ -225,12 +228,12 @@ cdef Py_ssize_t bisect(
     uint64_t seed, int max_iter, int n_init,
 ) noexcept nogil:
     """Partition the classes in place by the best of n_init 2-means; return the cut."""
-    cdef double value, best = -1
+    cdef double value, best = 0
     cdef Py_ssize_t i, at = 0
     cdef int run, side
     for run in range(n_init):
         value = two_means(x, classes, n, low, high, mix(seed + run), max_iter)
-        if value > best:
+        if run == 0 or value > best * (1 + TIE):
             best = value
             memcpy(x.best_side, x.side, n)
     for side in range(LEFT, RIGHT + 1):
