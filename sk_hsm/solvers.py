@@ -65,11 +65,6 @@ class Problem:
         return order, rank[order]
 
     @cached_property
-    def visits(self) -> NDArray[np.int64]:
-        """A random number for each row of row_order: every node visits its rows by ascending number."""
-        return np.random.default_rng(self.seed).permutation(len(self.y))
-
-    @cached_property
     def row_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Start and stop of each inner node's rows in row_order."""
         start, stop = (bound[: self.tree.n_inner] for bound in self.leaf_ranges)
@@ -112,7 +107,7 @@ class Workspace(threading.local):
 
 @dataclass
 class NodeRows:
-    """The rows of one node, in the order of visits, over the node's own features."""
+    """The rows of one node, over the node's own features."""
 
     indptr: NDArray[np.int64]
     indices: NDArray[np.int32]
@@ -194,7 +189,7 @@ def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
     dual[np.arange(len(dual)), rows.child] = 1
     n_iter, _, converged = kernels.ascend_dual(
         rows.indptr, rows.indices, rows.data, rows.square_norms, rows.costs, dual,
-        weights, bias, problem.fit_intercept, problem.tol, problem.max_iter,
+        weights, bias, problem.fit_intercept, problem.tol, problem.max_iter, problem.seed + v,
     )  # fmt: skip
     if problem.is_small:
         converged = finish_by_newton(rows, weights, bias, problem.fit_intercept)
@@ -202,10 +197,9 @@ def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
 
 
 def take_rows(problem: Problem, v: int, space: Workspace) -> NodeRows:
-    """Copy a node's rows, in the order of visits, numbering features as they appear."""
+    """Copy a node's rows, numbering its features as they appear."""
     here = slice(problem.row_ranges[0][v], problem.row_ranges[1][v])
-    shuffle = np.argsort(problem.visits[here])
-    rows = problem.row_order[0][here][shuffle]
+    rows = problem.row_order[0][here]
     nnz = int(np.sum(problem.csr[0][rows + 1] - problem.csr[0][rows]))
     indptr = space.take("indptr", len(rows) + 1, np.int64)
     indices, data = space.take("indices", nnz, np.int32), space.take("data", nnz, np.float32)
@@ -214,7 +208,7 @@ def take_rows(problem: Problem, v: int, space: Workspace) -> NodeRows:
         *problem.csr, rows, space.local_of, features, indptr, indices, data
     )
     return NodeRows(
-        indptr, indices, data, features[:n_features], problem.children_of(v, here)[shuffle],
+        indptr, indices, data, features[:n_features], problem.children_of(v, here),
         problem.costs[rows], problem.square_norms[rows],
     )  # fmt: skip
 

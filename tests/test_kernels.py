@@ -186,7 +186,7 @@ class Node:
     def ascend(self, module, max_iter, tol=1e-9):
         return module.ascend_dual(
             *self.rows, self.square_norms, self.costs, self.dual,
-            self.weights, self.bias, self.fit_intercept, tol, max_iter,
+            self.weights, self.bias, self.fit_intercept, tol, max_iter, 7,
         )  # fmt: skip
 
     def weights_of_dual(self):
@@ -280,11 +280,22 @@ def test_a_pass_that_moves_nothing_finds_the_duality_gap(arity, fit_intercept, m
     node = Node(2, arity, fit_intercept)
     node.ascend(nodes, max_iter)
     before = [array.copy() for array in (node.dual, node.weights, node.bias)]
-    n_iter, gap, done = node.ascend(nodes, 1, tol=1e6)
+    n_iter, gap, done = node.ascend(nodes, 2, tol=1e6)
     for array, same in zip((node.dual, node.weights, node.bias), before, strict=True):
         np.testing.assert_array_equal(array, same)
-    assert (n_iter, done) == (1, True)
+    assert (n_iter, done) == (2, True)
     assert gap == pytest.approx(node.duality_gap(), rel=1e-5, abs=1e-6 * node.total)
+
+
+@NODES
+@INTERCEPT
+@pytest.mark.parametrize("tol", [0.3, 0.1, 1e-2, 1e-3])
+def test_training_ends_with_a_duality_gap_within_tol(arity, fit_intercept, tol):
+    node = Node(6, arity, fit_intercept)
+    _, gap, done = node.ascend(nodes, 1000, tol)
+    assert done
+    assert node.duality_gap() <= tol * node.total + 1e-6 * node.total
+    assert gap == pytest.approx(node.duality_gap(), rel=1e-4, abs=1e-6 * node.total)
 
 
 @NODES

@@ -3,8 +3,12 @@
 
 Their specification is the function of the same name in ``reference.py``.
 """
-from libc.stdint cimport int32_t, int64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport free, malloc
+
+# passes over the rows that still move, before all rows are visited again
+cdef enum:
+    MAX_PARTIAL = 5
 
 cdef extern from "lines.h" nogil:
     void prefetch(const float* address)
@@ -48,6 +52,19 @@ def gather_rows(
     return n_features
 
 
+cdef uint64_t shuffle(int64_t* rows, Py_ssize_t n, uint64_t state) noexcept nogil:
+    """Put rows in random order. In a fixed order ascent creeps, and each row hides the gap of the others."""
+    cdef Py_ssize_t k, other
+    cdef int64_t row
+    for k in range(n - 1, 0, -1):
+        state = state * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
+        other = (state >> 33) % <uint64_t>(k + 1)
+        row = rows[k]
+        rows[k] = rows[other]
+        rows[other] = row
+    return state
+
+
 def ascend_dual(
     const int64_t[::1] indptr,
     const int32_t[::1] indices,
@@ -60,9 +77,10 @@ def ascend_dual(
     bint fit_intercept,
     double tol,
     int max_iter,
+    uint64_t seed,
 ):
     cdef Py_ssize_t n = costs.shape[0], n_active = n, n_kept, i, j, k, nnz
-    cdef int width = bias.shape[0], n_iter = 0, c
+    cdef int width = bias.shape[0], n_iter = 0, n_partial = 0, c
     cdef double gap = 0, limit = 0
     cdef float divergence, idle = 0.1 * tol
     cdef bint measuring = False, done = False
@@ -85,6 +103,7 @@ def ascend_dual(
             n_iter += 1
             gap = 0
             n_kept = 0
+            seed = shuffle(active, n_active, seed)
             for k in range(n_active):
                 i = active[k]
                 nnz = indptr[i + 1] - indptr[i]
@@ -112,7 +131,10 @@ def ascend_dual(
             n_active = n_kept
             # where the moving gap is small enough, a pass over all rows that moves nothing measures it
             measuring = not measuring and (gap <= limit or n_kept == 0)
-            if measuring:
+            n_partial += 1
+            # rows left out for long may need to move again
+            if measuring or n_partial == MAX_PARTIAL:
+                n_partial = 0
                 n_active = n
                 for i in range(n):
                     active[i] = i

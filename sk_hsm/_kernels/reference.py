@@ -51,7 +51,7 @@ def gather_rows(indptr, indices, data, rows, local_of, features, out_indptr, out
 
 
 def ascend_dual(
-    indptr, indices, data, square_norms, costs, dual, weights, bias, fit_intercept, tol, max_iter
+    indptr, indices, data, square_norms, costs, dual, weights, bias, fit_intercept, tol, max_iter, seed
 ):
     """Train a node: dual coordinate ascent for ``||W||^2 / 2 + sum of cost * log-loss``.
 
@@ -69,8 +69,10 @@ def ascend_dual(
     of the following passes until one estimates a gap of at most ``tol * sum(costs)``, or
     finds no row to move. The next pass then measures the gap: it visits all rows and moves
     none. Training ends if the gap is small enough, and goes on with the other rows if not.
+    All rows are visited at every fifth pass at the latest. Each pass visits its rows in a
+    new random order (see _shuffle).
 
-    indptr, indices, data : the rows, CSR, in the order of visits.
+    indptr, indices, data : the rows, CSR.
     square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
     costs : (n_rows,) float32, positive.
     dual : (n_rows, width) float32, in and out: q. At the start one at the row's own child.
@@ -78,6 +80,7 @@ def ascend_dual(
     bias : (width,) float32, in and out: b. -1e30 for a child that does not exist.
     fit_intercept : whether b is trained.
     tol, max_iter : float and int, see above; max_iter bounds the passes.
+    seed : int, of the order of visits.
 
     Returns the number of passes, the gap that the last one found, and whether that is a
     measured one within tol.
@@ -85,9 +88,10 @@ def ascend_dual(
     x = _dense(indptr, indices, data, len(weights))
     c, norms, q, W, b = (array.astype(np.float64) for array in (costs, square_norms, dual, weights, bias))
     everyone, limit = list(range(len(c))), tol * c.sum()
-    visited, n_iter, gap, done, measuring = everyone, 0, 0.0, False, False
+    visited, n_iter, n_partial, gap, done, measuring = everyone, 0, 0, 0.0, False, False
     while n_iter < max_iter and not done:
         n_iter, gap, kept = n_iter + 1, 0.0, []
+        visited, seed = _shuffle(visited, seed)
         for i in visited:
             divergence, D, s = _dual_step(q[i], x[i] @ W + b, c[i] * norms[i])
             gap += c[i] * divergence
@@ -99,9 +103,20 @@ def ascend_dual(
                 b -= c[i] * s * D * fit_intercept
         done = measuring and gap <= limit
         measuring = not measuring and (gap <= limit or not kept)
-        visited = everyone if measuring else kept
+        n_partial = 0 if measuring or n_partial == 4 else n_partial + 1
+        visited = everyone if n_partial == 0 else kept
     dual[...], weights[...], bias[...] = q, W, b
     return n_iter, gap, done
+
+
+def _shuffle(rows, state):
+    """Fisher and Yates' shuffle from the end, with a linear congruential generator."""
+    rows = list(rows)
+    for k in range(len(rows) - 1, 0, -1):
+        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
+        other = (state >> 33) % (k + 1)
+        rows[k], rows[other] = rows[other], rows[k]
+    return rows, state
 
 
 def _dual_step(q, z, a):
