@@ -87,7 +87,8 @@ def main() -> None:
     )
     X, X_test = vectorizer.fit_transform(forms[train]), vectorizer.transform(forms[~train])
     y, y_test = lemmas[train], lemmas[~train]
-    print(f"{X.shape[1]} character n-grams, {X.nnz / X.shape[0]:.1f} a form ({time.perf_counter() - begin:.0f} s)\n")
+    seconds = time.perf_counter() - begin
+    print(f"{X.shape[1]} character n-grams, {X.nnz / X.shape[0]:.1f} a form ({seconds:.0f} s)\n")
 
     clf = HierarchicalSoftmaxClassifier(C=args.C, n_jobs=args.n_jobs, random_state=0, verbose=1)
     begin, begin_cpu = time.perf_counter(), cpu_seconds()

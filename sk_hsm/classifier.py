@@ -90,7 +90,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         Most passes that any node took.
     n_features_in_ : int
         Number of features seen in `fit`.
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
         Names of the features, where X had string column names.
 
     See Also
@@ -108,7 +108,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     References
     ----------
-    .. [1] J. Goodman, "Classes for fast maximum entropy training", ICASSP 2001.
+    .. [1] Joshua Goodman, "Classes for fast maximum entropy training", ICASSP 2001.
     .. [2] F. Morin, Y. Bengio, "Hierarchical probabilistic neural network language model",
        AISTATS 2005.
     .. [3] S. Shalev-Shwartz, T. Zhang, "Accelerated proximal stochastic dual coordinate
@@ -215,7 +215,9 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         frequency = np.bincount(y, weights=weights, minlength=len(classes))
         weights = weights * check_class_weight(self.class_weight, classes, frequency)[y]
         if not weights.any():
-            raise ValueError("sample_weight times class_weight must not be zero everywhere: all weights are zero")
+            raise ValueError(
+                "sample_weight times class_weight must not be zero everywhere: all weights are zero"
+            )
         X = float_csr(X)
         if not weights.all():
             kept = np.flatnonzero(weights)
@@ -233,7 +235,9 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             self.n_jobs,
             progress,
         )
-        progress.say(f"trained: {fit.weights.nbytes / 2**20:.1f} MiB, at most {fit.n_iter.max(initial=0)} passes")
+        progress.say(
+            f"trained: {fit.weights.nbytes / 2**20:.1f} MiB, at most {fit.n_iter.max(initial=0)} passes"
+        )
         self._warn_if_unfinished(fit)
         self.classes_, self.tree_, self.node_weights_ = classes, tree, fit.weights
         self.n_iter_ = int(fit.n_iter.max(initial=1))
@@ -474,7 +478,8 @@ def _match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
     if (at < 0).any():
         leaf = np.flatnonzero(at < 0)[0]
         raise ValueError(
-            f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree is none of the classes in y"
+            f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree "
+            "is none of the classes in y"
         )
     if tree.n_classes < len(classes):
         missing = np.setdiff1d(np.arange(len(classes)), at)[0]

@@ -39,9 +39,7 @@ def top_k(
     log_proba = np.empty((X.shape[0], k))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        paths.top_k(
-            tree, weights, *rows, min_log_proba, beam_width or 0, classes[lo:hi], log_proba[lo:hi]
-        )
+        paths.top_k(tree, weights, *rows, min_log_proba, beam_width or 0, classes[lo:hi], log_proba[lo:hi])
 
     _over_chunks(X, n_jobs, run)
     return classes, log_proba

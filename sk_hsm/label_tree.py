@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from .tree_checks import as_parents, breadth_first, check_leaves
 
 _ARRAYS = ("parents", "positions", "child_ptr", "children", "leaf_labels")
 
@@ -87,7 +90,7 @@ class LabelTree:
         >>> LabelTree.from_parents([-1, 0, 0, 1, 1], ["car", "cat", "dog"]).leaf_labels.tolist()
         ['car', 'cat', 'dog']
         """
-        parents = _as_parents(parents)
+        parents = as_parents(parents)
         childless = np.flatnonzero(np.bincount(parents[parents >= 0], minlength=len(parents)) == 0)
         if leaf_labels is None:
             leaf_labels = np.arange(len(childless))
@@ -95,9 +98,7 @@ class LabelTree:
             leaves, labels = np.array(list(leaf_labels), dtype=np.int64), list(leaf_labels.values())
             outside = leaves[(leaves < 0) | (leaves >= len(parents))]
             if len(outside):
-                raise ValueError(
-                    f"leaf_labels names node {outside[0]}, but parents has {len(parents)} nodes"
-                )
+                raise ValueError(f"leaf_labels names node {outside[0]}, but parents has {len(parents)} nodes")
         else:
             leaves, labels = childless, leaf_labels
             if len(leaves) > len(labels):
@@ -232,7 +233,9 @@ class LabelTree:
         merged = Z[:, :2].ravel()
         wrong = np.flatnonzero(~((merged >= 0) & (merged < 2 * n - 1) & (merged == np.floor(merged))))
         if len(wrong):
-            raise ValueError(f"Z[{wrong[0] // 2}] merges {merged[wrong[0]]}, which is no node of this linkage")
+            raise ValueError(
+                f"Z[{wrong[0] // 2}] merges {merged[wrong[0]]}, which is no node of this linkage"
+            )
         merged = merged.astype(np.int64)
         nodes, n_merges = np.unique(merged, return_counts=True)
         if np.any(n_merges > 1):
@@ -276,10 +279,11 @@ class LabelTree:
         """Check, and renumber: inner nodes breadth first, then leaves in the order of labels."""
         if len(labels) == 0:
             raise ValueError(
-                "a label tree needs at least one leaf, got none" + (": its nodes form a cycle" if len(parents) > 1 else "")
+                "a label tree needs at least one leaf, got none"
+                + (": its nodes form a cycle" if len(parents) > 1 else "")
             )
-        _check_leaves(parents, leaves, labels, name)
-        order = _breadth_first(parents, name)
+        check_leaves(parents, leaves, labels, name)
+        order = breadth_first(parents, name)
         is_leaf = np.zeros(len(parents), dtype=bool)
         is_leaf[leaves] = True
         inner = order[~is_leaf[order]]
@@ -386,12 +390,12 @@ class LabelTree:
         """Number of nodes, inner nodes and leaves."""
         return len(self.parents)
 
-    @property
+    @cached_property
     def arity(self) -> int:
         """The most children that a node has."""
         return int(np.diff(self.child_ptr).max(initial=0))
 
-    @property
+    @cached_property
     def max_depth(self) -> int:
         """Edges from the root to the deepest leaf."""
         return int(self.depths().max())
@@ -470,25 +474,6 @@ class LabelTree:
         return start, start + n_leaves
 
 
-def _as_parents(parents: ArrayLike) -> NDArray[np.int64]:
-    parents = np.asarray(parents)
-    if parents.ndim != 1 or parents.size == 0:
-        raise ValueError(f"parents must be a non-empty 1-D array, got shape {parents.shape}")
-    if parents.dtype.kind == "f":
-        wrong = np.flatnonzero(~np.isfinite(parents) | (parents != np.floor(parents)))
-        if len(wrong):
-            raise ValueError(f"the parent of node {wrong[0]} must be a node, got {parents[wrong[0]]}")
-    elif parents.dtype.kind not in "iu":
-        raise ValueError(f"parents must be an array of integers, got dtype {parents.dtype}")
-    wrong = np.flatnonzero((parents < -1) | (parents >= len(parents)))
-    if len(wrong):
-        raise ValueError(
-            f"the parent of node {wrong[0]} is {parents[wrong[0]]}, which is none of the "
-            f"{len(parents)} nodes (-1 marks the root)"
-        )
-    return parents.astype(np.int64)
-
-
 def _as_labels(labels: Sequence[Any]) -> NDArray[Any]:
     array = np.asarray(labels)
     if array.ndim != 1 or (array.dtype.kind in "fUS" and not isinstance(labels, np.ndarray)):
@@ -497,46 +482,3 @@ def _as_labels(labels: Sequence[Any]) -> NDArray[Any]:
             array = np.empty(len(labels), dtype=object)
             array[:] = labels
     return array
-
-
-def _check_leaves(parents, leaves, labels, name) -> None:
-    if len(leaves) != len(np.unique(leaves)):
-        nodes, times = np.unique(leaves, return_counts=True)
-        raise ValueError(f"{name(nodes[times > 1][0])} has {times.max()} labels, a leaf has one")
-    seen: dict[Any, int] = {}
-    for node, label in zip(leaves, labels.tolist() if isinstance(labels, np.ndarray) else labels, strict=True):
-        if seen.setdefault(label, node) != node:
-            raise ValueError(f"label {label!r} is at two leaves: {name(seen[label])} and {name(node)}")
-    roots = np.flatnonzero(parents < 0)
-    if len(roots) == 0:
-        raise ValueError(f"no node is the root (parent -1): {name(0)} and its ancestors form a cycle")
-    if len(roots) > 1:
-        raise ValueError(f"{name(roots[0])} and {name(roots[1])} are both roots (parent -1), a tree has one")
-    n_children = np.bincount(parents[parents >= 0], minlength=len(parents))
-    is_leaf = np.zeros(len(parents), dtype=bool)
-    is_leaf[leaves] = True
-    for wrong, says in (
-        (is_leaf & (n_children > 0), "is a leaf, with a label, but has children"),
-        (~is_leaf & (n_children == 0), "is an inner node without children, and has no label"),
-        (~is_leaf & (n_children == 1), "has one child only, an inner node needs two or more"),
-    ):
-        if wrong.any():
-            raise ValueError(f"{name(np.flatnonzero(wrong)[0])} {says}")
-
-
-def _breadth_first(parents, name) -> NDArray[np.int64]:
-    """All nodes, level by level, siblings in ascending order."""
-    by_parent = np.argsort(parents, kind="stable")
-    n_children = np.bincount(parents[parents >= 0], minlength=len(parents))
-    first = np.concatenate([[0], np.cumsum(n_children)]) + 1  # the root sorts first
-    levels = [by_parent[:1]]
-    while len(levels[-1]):
-        level = levels[-1]
-        counts = n_children[level]
-        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        levels.append(by_parent[np.repeat(first[level], counts) + offsets])
-    order = np.concatenate(levels)
-    if len(order) < len(parents):
-        missing = np.setdiff1d(np.arange(len(parents)), order)[0]
-        raise ValueError(f"{name(missing)} is not below the root: its ancestors form a cycle")
-    return order

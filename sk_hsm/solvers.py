@@ -204,9 +204,7 @@ def take_rows(problem: Problem, v: int, space: Workspace) -> NodeRows:
     indptr = space.take("indptr", len(rows) + 1, np.int64)
     indices, data = space.take("indices", nnz, np.int32), space.take("data", nnz, np.float32)
     features = space.take("features", min(nnz, problem.X.shape[1]), np.int32)
-    n_features = kernels.gather_rows(
-        *problem.csr, rows, space.local_of, features, indptr, indices, data
-    )
+    n_features = kernels.gather_rows(*problem.csr, rows, space.local_of, features, indptr, indices, data)
     return NodeRows(
         indptr, indices, data, features[:n_features], problem.children_of(v, here),
         problem.costs[rows], problem.square_norms[rows],
@@ -260,7 +258,10 @@ def newton(
         # near the optimum the loss is flat to rounding, and the full step is right
         while decrement > 1e-8 * (1 + loss) and size > 1e-8:
             moved = theta - size * step
-            if _objective(moved, log_softmax(A @ moved, axis=1), child, costs) <= loss - 0.1 * size * decrement:
+            if (
+                _objective(moved, log_softmax(A @ moved, axis=1), child, costs)
+                <= loss - 0.1 * size * decrement
+            ):
                 break
             size /= 2
         theta = theta - size * step

@@ -39,8 +39,8 @@ def huffman_tree(counts: ArrayLike, arity: int = 2) -> LabelTree:
     """Huffman tree: frequent classes near the root.
 
     Of all trees with at most `arity` children a node it has the smallest
-    ``sum(counts * depths)``. Its mean depth lies in ``[H, H + 1)``, H the entropy of the
-    class distribution to base `arity` [1]_.
+    ``sum(counts * depths)``. If no count is zero its mean depth lies in ``[H, H + 1)``, H the
+    entropy of the class distribution to base `arity` [1]_.
 
     Parameters
     ----------
@@ -207,16 +207,12 @@ def cluster_classes(
     arrays = (*kernel_rows(centroids), mass, X.shape[1], order, depth)
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
-        trees.kmeans_split(
-            *arrays, lo, hi, arity, level, whole, seed, ITERATIONS, N_INIT, INIT_SIZE, SLACK
-        )
+        trees.kmeans_split(*arrays, lo, hi, arity, level, whole, seed, ITERATIONS, N_INIT, INIT_SIZE, SLACK)
 
     split(0, n_classes, 1, False)
     bounds = np.concatenate([[0], np.flatnonzero(depth == 1), [n_classes]])
     Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(split)(lo, hi, 2, True)
-        for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)
-        if hi - lo > 1
+        delayed(split)(lo, hi, 2, True) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True) if hi - lo > 1
     )
     return LabelTree._from_boundaries(order, depth)
 

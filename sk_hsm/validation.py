@@ -124,7 +124,9 @@ def check_class_weight(
     for label, weight in class_weight.items():
         label = label.item() if isinstance(label, np.generic) else label
         if label not in number:
-            raise ValueError(f"class_weight names {label!r}, which is none of the {len(classes)} classes in y")
+            raise ValueError(
+                f"class_weight names {label!r}, which is none of the {len(classes)} classes in y"
+            )
         weights[number[label]] = weight
         if not np.isfinite(weight) or weight < 0:
             raise ValueError(f"class_weight[{label!r}] must be finite and not negative, got {weight!r}")
@@ -143,7 +145,9 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int32]]:
     y = column_or_1d(y, warn=True)
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
-            raise ValueError(f"Input y contains NaN or infinity, at row {np.flatnonzero(~np.isfinite(y))[0]}.")
+            raise ValueError(
+                f"Input y contains NaN or infinity, at row {np.flatnonzero(~np.isfinite(y))[0]}."
+            )
         fractional = np.flatnonzero(y != np.floor(y))
         check_classification_targets(y[fractional[:1]] if len(fractional) else y[:1])
     elif y.dtype.kind != "O":
@@ -177,7 +181,11 @@ def _check_objects(y: NDArray[Any]) -> None:
 def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
     """The index in classes of each label, -1 where it is none of them."""
     y = column_or_1d(y, warn=True)
-    if classes.dtype.kind == "O" or y.dtype.kind == "O" or (classes.dtype.kind in "US") != (y.dtype.kind in "US"):
+    if (
+        classes.dtype.kind == "O"
+        or y.dtype.kind == "O"
+        or (classes.dtype.kind in "US") != (y.dtype.kind in "US")
+    ):
         number = {label: i for i, label in enumerate(classes.tolist())}
         return np.array([number.get(label, -1) for label in y.tolist()], dtype=np.int32)
     at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)

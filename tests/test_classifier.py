@@ -150,7 +150,12 @@ def test_chunks_do_not_change_predictions(fitted, monkeypatch):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(2, 40), st.integers(2, 20), st.sampled_from(["kmeans", "huffman", "balanced"]), st.integers(0, 99))
+@given(
+    st.integers(2, 40),
+    st.integers(2, 20),
+    st.sampled_from(["kmeans", "huffman", "balanced"]),
+    st.integers(0, 99),
+)
 def test_sums_and_order_for_any_tree(n_classes, arity, tree, seed):
     X, y = sparse_rows(n=80, d=30, n_classes=n_classes, seed=seed)
     clf = HierarchicalSoftmaxClassifier(tree, arity=arity, random_state=seed).fit(X, y)
@@ -211,7 +216,9 @@ def test_in_a_pipeline_and_a_grid_search():
     )
     search = GridSearchCV(pipe, {"hierarchicalsoftmaxclassifier__C": [1e-3, 10]}, cv=2).fit(words, lemmas)
     assert search.best_score_ == 1
-    labels, proba = search.best_estimator_[-1].predict_top_k(search.best_estimator_[0].transform(["cats"]), k=2)
+    labels, proba = search.best_estimator_[-1].predict_top_k(
+        search.best_estimator_[0].transform(["cats"]), k=2
+    )
     assert labels[0, 0] == "cat"
     assert proba[0, 0] > proba[0, 1] > 0
 

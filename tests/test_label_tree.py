@@ -134,7 +134,10 @@ def test_a_bad_tree_is_named(parents, labels, message):
     ("make", "message"),
     [
         (lambda: LabelTree.from_paths([(0, 0), (0, 0), (1,)]), r"path \(0, 0\)"),
-        (lambda: LabelTree.from_paths([(0,), (0, 1), (0, 2), (1,)]), r"path \(0,\) is a leaf, .* but has children"),
+        (
+            lambda: LabelTree.from_paths([(0,), (0, 1), (0, 2), (1,)]),
+            r"path \(0,\) is a leaf, .* but has children",
+        ),
         (lambda: LabelTree.from_paths([(0, 1), (1,)]), r"path \(0,\) has one child"),
         (lambda: LabelTree.from_paths([]), "at least one leaf"),
         (lambda: LabelTree.from_nested([["a", []], "b"]), "without children"),

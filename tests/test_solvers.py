@@ -126,7 +126,9 @@ def test_integer_weights_are_repetitions(tree, as_sparse):
     convert = sparse.csr_array if as_sparse else np.asarray
     clf = HierarchicalSoftmaxClassifier(tree, arity=3, random_state=0)
     weighted = clf.fit(convert(X), y, sample_weight=weights).predict_proba(convert(X))
-    repeated = clf.fit(convert(np.repeat(X, weights, axis=0)), np.repeat(y, weights)).predict_proba(convert(X))
+    repeated = clf.fit(convert(np.repeat(X, weights, axis=0)), np.repeat(y, weights)).predict_proba(
+        convert(X)
+    )
     np.testing.assert_allclose(weighted, repeated, rtol=1e-6, atol=1e-7)
 
 

@@ -106,7 +106,7 @@ def ascend_dual(
         n_partial = 0 if measuring or n_partial == 4 else n_partial + 1
         visited = everyone if n_partial == 0 else kept
     dual[...], weights[...], bias[...] = q, W, b
-    return n_iter, gap, done
+    return n_iter, gap, bool(done)
 
 
 def _shuffle(rows, state):
