@@ -22,6 +22,7 @@ from .progress import Progress
 from .solvers import Problem, TreeFit, fit_nodes
 from .tree_builders import balanced_tree, cluster_classes, huffman_tree
 from .validation import (
+    MAX_WEIGHT,
     check_class_weight,
     check_structure,
     check_weights,
@@ -130,10 +131,10 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "tree": [StrOptions({"kmeans", "huffman", "balanced"}), LabelTree, "array-like"],
         "arity": [Interval(Integral, 2, None, closed="left")],
-        "C": [Interval(Real, 0, None, closed="neither")],
+        "C": [Interval(Real, 0, MAX_WEIGHT, closed="right")],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "tol": [Interval(Real, 0, None, closed="neither")],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
@@ -207,7 +208,9 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
         progress = Progress(self.verbose)
-        X = self._validate_rows(X, y=y, reset=True)
+        if y is None:
+            encode_labels(y)
+        X = self._validate_rows(X, reset=True)
         classes, y = encode_labels(y)
         if len(y) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
@@ -217,6 +220,11 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if not weights.any():
             raise ValueError(
                 "sample_weight times class_weight must not be zero everywhere: all weights are zero"
+            )
+        if self.C * weights.max() > MAX_WEIGHT:
+            raise ValueError(
+                f"C times sample_weight times class_weight must be at most {MAX_WEIGHT:.2g}, "
+                f"got {self.C * weights.max():.2g}: divide the weights by their mean"
             )
         X = float_csr(X)
         if not weights.all():
@@ -269,11 +277,9 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
                 stacklevel=4,
             )
 
-    def _validate_rows(self, X: Any, y: Any = "no_validation", reset: bool = False) -> Any:
-        if isinstance(y, str):
+    def _validate_rows(self, X: Any, reset: bool = False) -> Any:
+        if not reset:
             check_is_fitted(self)
-        elif y is None:
-            encode_labels(y)
         return validate_data(
             self, check_structure(X), reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
         )
@@ -364,6 +370,8 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if beam_width is not None:
             beam_width = _check_count("beam_width", beam_width)
         X = self._validate_rows(X)
+        if beam_width is not None:
+            beam_width = min(beam_width, len(self.classes_))  # no level has more
         classes, log_proba = inference.top_k(
             self.tree_, self.node_weights_, X, min(k, len(self.classes_)), self.n_jobs, beam_width=beam_width
         )
@@ -410,13 +418,14 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """
         if k is None and min_proba is None:
             raise ValueError("predict_proba_sparse needs k or min_proba, got neither")
+        check_is_fitted(self)
         k = len(self.classes_) if k is None else min(_check_count("k", k), len(self.classes_))
         floor = -np.inf
         if min_proba is not None:
             if not (isinstance(min_proba, Real) and 0 < min_proba <= 1):
                 raise ValueError(f"min_proba must be a number in (0, 1], got {min_proba!r}")
-            floor = float(np.log(min_proba))
-            k = min(k, int(1 / min_proba) + 1)  # no more can have such a probability
+            floor = float(np.log(float(min_proba)))
+            k = int(min(k, 1 / float(min_proba) + 1))  # no more can have such a probability
         X = self._validate_rows(X)
         return inference.sparse_proba(self.tree_, self.node_weights_, X, k, self.n_jobs, floor)
 
@@ -442,6 +451,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         """
         n_samples = _check_count("n_samples", n_samples)
         X = self._validate_rows(X)
+        inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
         uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
         return self.classes_[
             inference.sample_classes(self.tree_, self.node_weights_, X, uniforms, self.n_jobs)

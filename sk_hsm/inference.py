@@ -35,6 +35,7 @@ def top_k(
 
     Class -1 stands where fewer than k classes reach min_log_proba, or are in the beam.
     """
+    check_fits_in_memory(f"predict_top_k with k={k}", X.shape[0], 24 * k, "a smaller k")
     classes = np.empty((X.shape[0], k), dtype=np.int32)
     log_proba = np.empty((X.shape[0], k))
 
@@ -68,7 +69,12 @@ def sparse_proba(
 
 def all_log_proba(tree: LabelTree, weights: NodeWeights, X: Any, n_jobs: int | None) -> NDArray[np.float64]:
     """Log-probability of every class, (n_samples, n_classes)."""
-    check_fits_in_memory(X.shape[0], tree.n_classes)
+    check_fits_in_memory(
+        f"predict_proba of {tree.n_classes} classes",
+        X.shape[0],
+        8 * tree.n_classes,
+        "predict_top_k, predict_proba_sparse or log_proba_of, which never make the dense matrix",
+    )
     log_proba = np.zeros((X.shape[0], tree.n_classes))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
@@ -128,14 +134,13 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
         Parallel(n_jobs=n_threads, require="sharedmem")(delayed(chunk)(lo) for lo in range(0, n, size))
 
 
-def check_fits_in_memory(n_rows: int, n_classes: int) -> None:
-    """Raise MemoryError, before allocating, where a dense float64 result cannot fit."""
-    needed, available = 8 * n_rows * n_classes, available_memory()
+def check_fits_in_memory(what: str, n_rows: int, row_bytes: int, instead: str) -> None:
+    """Raise MemoryError, before allocating, where a dense result cannot fit."""
+    needed, available = n_rows * row_bytes, available_memory()
     if needed > available:
         raise MemoryError(
-            f"predict_proba of {n_rows} rows and {n_classes} classes needs {needed / 2**30:.1f} GiB, "
-            f"{available / 2**30:.1f} GiB are available: use predict_top_k, predict_proba_sparse or "
-            "log_proba_of, which never make the dense matrix"
+            f"{what} for {n_rows} rows needs {needed / 2**30:.1f} GiB, "
+            f"{available / 2**30:.1f} GiB are available: use {instead}, or fewer rows at a time"
         )
 
 

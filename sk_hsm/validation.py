@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from numbers import Real
+from itertools import chain
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -12,43 +13,119 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-FORMATS = ("csr", "csc", "coo", "bsr")
+MAX_WEIGHT = float(np.finfo(np.float32).max)
+MAX_FEATURES = np.iinfo(np.int32).max  # kernels number features so
 
 
 def check_structure(X: Any) -> Any:
-    """Raise ValueError where a sparse X points outside itself; return X, in one of FORMATS if sparse.
+    """Raise ValueError where a sparse X points outside itself or X has a mask; return X.
 
     Scipy's conversions, and kernels, trust indices: a crafted matrix would crash the interpreter.
+    A sparse X comes back as CSR, CSC, COO or BSR.
     """
+    _refuse_mask("X", X)
     if not sparse.issparse(X):
         return X
-    if X.format not in FORMATS:
-        X = X.tocsr() if X.format == "lil" else X.tocoo()
     if X.ndim != 2:
         raise ValueError(f"X must be 2-D, got a sparse array of shape {X.shape}")
+    if X.shape[1] > MAX_FEATURES:
+        raise ValueError(f"X must have at most {MAX_FEATURES} features, got {X.shape[1]}: hash them to fewer")
+    if X.format == "lil":
+        _check_lil(X)
+        X = X.tocsr()
+    elif X.format == "dia":
+        _check_dia(X)
+        X = X.tocoo()
+    elif X.format == "dok":
+        _check_dok(X)
+        X = X.tocoo()
     if X.format == "coo":
-        for axis, (name, index) in enumerate([("row", X.row), ("column", X.col)]):
-            _check_range(f"{name} indices of X (coo)", index, X.shape[axis])
-        return X
+        _check_coo(X)
+    else:
+        _check_compressed(X)
+    return X
+
+
+def _refuse_mask(name: str, array: Any) -> None:
+    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
+        raise ValueError(
+            f"{name} has {np.ma.count_masked(array)} masked values: fill or drop them, masks are not used"
+        )
+
+
+def _check_lil(X: Any) -> None:
+    n_columns, n_values = [len(row) for row in X.rows], [len(row) for row in X.data]
+    if len(n_columns) != X.shape[0] or n_columns != n_values:
+        raise ValueError(
+            f"X (lil) of shape {X.shape} has {len(n_columns)} rows of {sum(n_columns)} columns and "
+            f"{len(n_values)} rows of {sum(n_values)} values, they must agree"
+        )
+    _check_range("column indices of X (lil)", np.array(list(chain.from_iterable(X.rows))), X.shape[1])
+
+
+def _check_dia(X: Any) -> None:
+    if X.data.ndim != 2 or X.offsets.shape != X.data.shape[:1]:
+        raise ValueError(
+            f"X (dia) must have one offset for each row of data, got offsets of shape {X.offsets.shape} "
+            f"and data of shape {X.data.shape}"
+        )
+    if len(np.unique(X.offsets)) < len(X.offsets):
+        raise ValueError(f"offsets of X (dia) must not occur twice, got {X.offsets}")
+
+
+def _check_dok(X: Any) -> None:
+    for key in X.keys():
+        if not (len(key) == 2 and 0 <= key[0] < X.shape[0] and 0 <= key[1] < X.shape[1]):
+            raise ValueError(f"X (dok) has an entry at {key}, outside its shape {X.shape}")
+
+
+def _check_coo(X: Any) -> None:
+    lengths = [len(index) for index in X.coords]
+    if len(lengths) != 2 or X.data.ndim != 1 or lengths != [len(X.data)] * 2:
+        raise ValueError(
+            f"X (coo) must have a row and a column index for each value, got {lengths} indices "
+            f"and values of shape {X.data.shape}"
+        )
+    for name, index, bound in zip(("row", "column"), X.coords, X.shape, strict=True):
+        _check_range(f"{name} indices of X (coo)", index, bound)
+
+
+def _check_compressed(X: Any) -> None:
+    name, n_axes = f"X ({X.format})", 3 if X.format == "bsr" else 1
+    shapes = [np.shape(array) for array in (X.indptr, X.indices, X.data)]
+    if [len(shape) for shape in shapes] != [1, 1, n_axes]:
+        raise ValueError(f"indptr, indices and data of {name} must be 1-D, 1-D and {n_axes}-D, got {shapes}")
     major, minor = X.shape if X.format != "csc" else X.shape[::-1]
     if X.format == "bsr":
         major, minor = major // X.blocksize[0], minor // X.blocksize[1]
     indptr = X.indptr
     if len(indptr) != major + 1:
-        raise ValueError(f"indptr of X ({X.format}) must have {major + 1} entries, got {len(indptr)}")
-    if indptr[0] != 0 or np.any(indptr[1:] < indptr[:-1]):
-        raise ValueError(f"indptr of X ({X.format}) must rise from 0 and never fall")
+        raise ValueError(f"indptr of {name} must have {major + 1} entries, got {len(indptr)}")
+    _check_integer(f"indptr of {name}", indptr)
+    falls = np.flatnonzero(indptr[1:] < indptr[:-1])
+    if indptr[0] != 0 or len(falls):
+        at = falls[0] + 1 if len(falls) else 0
+        raise ValueError(
+            f"indptr of {name} must rise from 0 and never fall, got {indptr[at]} at position {at}"
+        )
     if indptr[-1] > min(len(X.indices), len(X.data)):
         raise ValueError(
-            f"indptr of X ({X.format}) ends at {indptr[-1]}, but X holds "
+            f"indptr of {name} ends at {indptr[-1]}, but X holds "
             f"{len(X.indices)} indices and {len(X.data)} values"
         )
-    _check_range(f"indices of X ({X.format})", X.indices[: indptr[-1]], minor)
-    return X
+    _check_range(f"indices of {name}", X.indices[: indptr[-1]], minor)
+
+
+def _check_integer(name: str, index: Any) -> None:
+    if np.asarray(index).dtype.kind not in "iu":
+        raise ValueError(f"{name} must be integers, got dtype {np.asarray(index).dtype}")
 
 
 def _check_range(name: str, index: NDArray[Any], bound: int) -> None:
-    if index.size and (index.min() < 0 or index.max() >= bound):
+    if not index.size:
+        return
+    _check_integer(name, index)
+    if index.min() < 0 or index.max() >= bound:
         wrong = index[(index < 0) | (index >= bound)][0]
         raise ValueError(f"{name} must be in 0 .. {bound - 1}, got {wrong}")
 
@@ -97,6 +174,7 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64
         return np.ones(n)
     if isinstance(sample_weight, Real):
         sample_weight = np.full(n, sample_weight)
+    _refuse_mask("sample_weight", sample_weight)
     weights = check_array(sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight")
     if weights.shape != (n,):
         raise ValueError(f"sample_weight must have shape ({n},) as X has rows, got shape {weights.shape}")
@@ -104,6 +182,10 @@ def check_weights(sample_weight: ArrayLike | None, n: int) -> NDArray[np.float64
         raise ValueError(
             "Negative values in data passed to `sample_weight`: "
             f"sample_weight[{weights.argmin()}] = {weights.min()}"
+        )
+    if weights.max() > MAX_WEIGHT:
+        raise ValueError(
+            f"sample_weight must be at most {MAX_WEIGHT:.2g}, got {weights.max():.2g}: divide it by its mean"
         )
     if weights.max() == 0:
         raise ValueError("Sample weights must contain at least one non-zero number, all weights are zero")
@@ -127,9 +209,9 @@ def check_class_weight(
             raise ValueError(
                 f"class_weight names {label!r}, which is none of the {len(classes)} classes in y"
             )
+        if not (isinstance(weight, Real) and 0 <= weight <= MAX_WEIGHT):
+            raise ValueError(f"class_weight[{label!r}] must be finite and not negative, got {weight!r:.60}")
         weights[number[label]] = weight
-        if not np.isfinite(weight) or weight < 0:
-            raise ValueError(f"class_weight[{label!r}] must be finite and not negative, got {weight!r}")
     return weights
 
 
@@ -140,9 +222,7 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int32]]:
     """
     if y is None:
         raise ValueError("requires y to be passed, but the target y is None: pass an array of labels")
-    if isinstance(y, list) and y and all(type(label) is int for label in y):
-        y = _integers(y)
-    y = column_or_1d(y, warn=True)
+    y = _label_array(y)
     if y.dtype.kind == "f":
         if not np.isfinite(y).all():
             raise ValueError(
@@ -162,12 +242,18 @@ def encode_labels(y: Any) -> tuple[NDArray[Any], NDArray[np.int32]]:
     return classes, indices.astype(np.int32)
 
 
-def _integers(labels: list[int]) -> NDArray[Any]:
-    """Python integers as they are: numpy would merge those that only float64 can hold."""
-    array = np.asarray(labels)
-    if array.dtype.kind == "f":
-        array = np.array(labels, dtype=object)
-    return array
+def _label_array(y: Any) -> NDArray[Any]:
+    """Labels as a 1-D array; integers as they are, where numpy or scikit-learn would make them float64."""
+    _refuse_mask("y", y)
+    if isinstance(y, list | tuple) and y and all(isinstance(label, Integral) for label in y):
+        array = np.asarray(y)
+        y = array if array.dtype.kind in "biu" else np.array([int(label) for label in y], dtype=object)
+    elif hasattr(y, "to_numpy"):
+        # of pandas, with its own dtypes for integers that may be missing
+        dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
+        if dtype is not None and dtype.kind in "iu" and not y.isna().any():
+            y = y.to_numpy(dtype)
+    return column_or_1d(y, warn=True)
 
 
 def _check_objects(y: NDArray[Any]) -> None:
@@ -180,12 +266,9 @@ def _check_objects(y: NDArray[Any]) -> None:
 
 def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
     """The index in classes of each label, -1 where it is none of them."""
-    y = column_or_1d(y, warn=True)
-    if (
-        classes.dtype.kind == "O"
-        or y.dtype.kind == "O"
-        or (classes.dtype.kind in "US") != (y.dtype.kind in "US")
-    ):
+    y = _label_array(y)
+    if classes.dtype.kind == "O" or y.dtype.kind != classes.dtype.kind:
+        # numpy would compare uint64 and int64 as float64
         number = {label: i for i, label in enumerate(classes.tolist())}
         return np.array([number.get(label, -1) for label in y.tolist()], dtype=np.int32)
     at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
