@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ._version import __version__
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
@@ -34,6 +37,29 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
         )
     state = {name: value for name, value in state.items() if name not in _HEADER}
     if "tree_" in state:
+        _check_offsets(state["tree_"], state["node_weights_"])
         state["tree_"] = LabelTree._from_arrays(state["tree_"])
         state["node_weights_"] = NodeWeights(state["node_weights_"])
     return state
+
+
+def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> None:
+    """Raise ValueError where arrays of a damaged model do not fit together: kernels trust offsets."""
+    n_inner, n_nodes = len(tree["child_ptr"]) - 1, len(tree["parents"])
+    for ptr, filled in (
+        (tree["child_ptr"], tree["children"]),
+        (weights["line_ptr"], weights["lines"]),
+        (weights["key_ptr"], weights["keys"]),
+        (weights["bucket_ptr"], weights["buckets"]),
+    ):
+        if len(ptr) != n_inner + 1 or ptr[0] != 0 or ptr[-1] != len(filled) or np.any(ptr[1:] < ptr[:-1]):
+            raise ValueError(
+                f"this model is damaged: offsets {ptr} of {n_inner} nodes do not fit {len(filled)} entries, "
+                "save it again or fit it again"
+            )
+    sizes = len(tree["children"]) + 1, len(tree["positions"]), n_inner + len(tree["leaf_labels"])
+    if sizes != (n_nodes,) * 3 or len(weights["shifts"]) != n_inner:
+        raise ValueError(
+            f"this model is damaged: its tree has {n_nodes} nodes, but other arrays have {sizes} and "
+            f"{len(weights['shifts'])} for {n_inner} inner nodes, save it again or fit it again"
+        )

@@ -56,7 +56,8 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         children cost the same.
     C : float, default=10.0
         Inverse regularisation, as in :class:`sklearn.linear_model.LogisticRegression`: each
-        node minimises ``||W||^2 / 2 + C * sum(weight * log-loss)``. The best value depends on
+        node minimises ``||W||^2 / 2 + C * sum(weight * log-loss)``, or with two children
+        ``||w||^2 / 2 + ...`` for the difference w of their weights. The best value depends on
         the data much more than on anything else: try 1 for noisy rows, 10 to 1000 for rows
         that tell the classes well apart.
     fit_intercept : bool, default=True

@@ -184,6 +184,9 @@ def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
     bias[:arity][seen | ~seen.any()] = 0  # a child without rows has probability 0
     if np.count_nonzero(seen) < 2:
         return NodeFit(feature_keys(rows.features[:0]), bias[None, :], 0, True)
+    if np.count_nonzero(seen) == 2:
+        # binary LogisticRegression penalises w, which here is split into w / 2 and -w / 2
+        rows.costs *= 0.5
     weights = space.lines("weights", len(rows.features), width)
     dual = space.lines("dual", len(rows.child), width)
     dual[np.arange(len(dual)), rows.child] = 1

@@ -49,8 +49,9 @@ def test_one_node_is_logistic_regression(C, fit_intercept):
 def test_two_classes_are_binary_logistic_regression(tree):
     X, y = make_classification(300, 8, random_state=0)
     clf = HierarchicalSoftmaxClassifier(tree, C=1.0).fit(X, y)
-    # the two weight vectors are w/2 and -w/2, of half the square norm
-    _, proba = flat(X, y, C=2.0)
+    lr, proba = flat(X, y, C=1.0)
+    coef = coefficients(clf, 0, 2, 8)
+    np.testing.assert_allclose(coef[1] - coef[0], lr.coef_[0], rtol=0, atol=2e-6)
     np.testing.assert_allclose(clf.predict_proba(X), proba, rtol=0, atol=2e-6)
 
 
@@ -66,7 +67,7 @@ def test_every_node_of_a_deep_tree_is_logistic_regression_of_its_rows(tree, arit
         children = clf.tree_.children[clf.tree_.child_ptr[node] : clf.tree_.child_ptr[node + 1]]
         here = (rank >= start[node]) & (rank < stop[node])
         child = np.searchsorted(start[children], rank[here], side="right") - 1
-        lr, _ = flat(X[here], child, 2.0 if len(children) > 2 else 4.0)
+        lr, _ = flat(X[here], child, 2.0)
         ours = coefficients(clf, node, len(children), 64)
         theirs = lr.coef_ if len(children) > 2 else np.vstack([-lr.coef_, lr.coef_]) / 2
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4)
@@ -91,8 +92,9 @@ def test_dual_ascent_reaches_the_same_optimum_as_newton(arity, monkeypatch):
         values = []
         for clf in (exact, ascended):
             theta = coefficients(clf, node, k, 64).T
-            values.append(_objective(theta, log_softmax(A @ theta, axis=1), child, np.ones(len(A))))
-        assert -1e-6 * values[0] <= values[1] - values[0] <= 1e-5 * len(here) + 1e-6 * values[0]
+            costs = np.full(len(A), 1.0 if k > 2 else 0.5)
+            values.append(_objective(theta, log_softmax(A @ theta, axis=1), child, costs))
+        assert -1e-6 * values[0] <= values[1] - values[0] <= 1e-5 * costs.sum() + 1e-6 * values[0]
 
 
 def test_gradient_and_hessian_are_those_of_the_objective():
