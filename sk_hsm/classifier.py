@@ -105,8 +105,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     Nodes are trained by proximal dual coordinate ascent on the simplex [3]_; weights are
     float32. A class whose rows all have weight zero has probability zero.
 
-    While one thread calls `fit`, other threads may not use the same object. On a fitted
-    model any number of threads may predict.
+    Any number of threads may predict with a fitted model, none while another calls `fit`.
 
     References
     ----------

@@ -10,7 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import log_softmax
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.parallel import _get_threadpool_controller
@@ -194,8 +194,8 @@ def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
         rows.indptr, rows.indices, rows.data, rows.square_norms, rows.costs, dual,
         weights, bias, problem.fit_intercept, problem.tol, problem.max_iter, problem.seed + v,
     )  # fmt: skip
-    if problem.is_small:
-        converged = finish_by_newton(rows, weights, bias, problem.fit_intercept)
+    if problem.is_small and len(weights) + problem.fit_intercept > 0:
+        converged = finish_by_newton(rows, weights, bias, problem.fit_intercept, converged)
     return pack_node(rows.features, weights, bias, n_iter, converged)
 
 
@@ -224,8 +224,12 @@ def pack_node(features, weights, bias, n_iter, converged) -> NodeFit:
     return NodeFit(keys[order], lines, n_iter, converged)
 
 
-def finish_by_newton(rows: NodeRows, weights: NDArray, bias: NDArray, fit_intercept: bool) -> bool:
+def finish_by_newton(
+    rows: NodeRows, weights: NDArray, bias: NDArray, fit_intercept: bool, converged: bool
+) -> bool:
     """Newton's method in float64 from the given weights, in place; True where it converged.
+
+    Where float64 cannot factor the Hessian (features of 1e7, C of 1e20) weights stay.
 
     The Hessian is I + sum of cost * (diag(p) - p p') (x) (x x'), over the children that
     have rows.
@@ -237,7 +241,11 @@ def finish_by_newton(rows: NodeRows, weights: NDArray, bias: NDArray, fit_interc
     if fit_intercept:
         A = np.column_stack([A, np.ones(len(A))])
     theta = np.vstack([weights, bias])[: A.shape[1], alive].astype(np.float64)
-    theta, converged = newton(A, np.searchsorted(alive, rows.child), rows.costs.astype(np.float64), theta)
+    child, costs = np.searchsorted(alive, rows.child), rows.costs.astype(np.float64)
+    try:
+        theta, converged = newton(A, child, costs, theta)
+    except LinAlgError:
+        return converged
     weights[:, alive] = theta[: len(weights)]
     if fit_intercept:
         bias[alive] = theta[-1]
