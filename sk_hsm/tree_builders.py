@@ -20,11 +20,13 @@ from .validation import check_rows, check_weights, encode_labels, kernel_rows
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
 BALANCE = 0.5
-# Each cut is the best of N_INIT runs of 2-means where it divides INIT_SIZE
-# classes or more, and may leave one half up to SLACK lighter than its share.
+# A cut ends after ITERATIONS rounds of 2-means, or when a round moves less than
+# TOL of the classes. One of more than SAMPLE classes starts from the best of N_INIT
+# cuts of SAMPLE of them. One half may be up to SLACK lighter than its share.
 ITERATIONS = 10
-N_INIT = 3
-INIT_SIZE = 1000
+TOL = 0.003
+N_INIT = 8
+SAMPLE = 2000
 SLACK = 0.5
 
 
@@ -207,7 +209,8 @@ def cluster_classes(
     arrays = (*kernel_rows(centroids), mass, X.shape[1], order, depth)
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
-        trees.kmeans_split(*arrays, lo, hi, arity, level, whole, seed, ITERATIONS, N_INIT, INIT_SIZE, SLACK)
+        settings = ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
+        trees.kmeans_split(*arrays, lo, hi, arity, level, whole, seed, *settings)
 
     split(0, n_classes, 1, False)
     bounds = np.concatenate([[0], np.flatnonzero(depth == 1), [n_classes]])

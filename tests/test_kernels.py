@@ -635,12 +635,12 @@ def random_centroids(rng, n_classes, n_features, n_copies=0):
     return x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, mass, n_features
 
 
-def kmeans_of(module, centroids, lo, hi, arity, whole, seed=0, n_init=1, slack=0.3, max_iter=20):
+def kmeans_of(module, centroids, lo, hi, arity, whole, seed=0, n_init=1, slack=0.3, max_iter=20, tol=0.02):
     n_classes = len(centroids[3])
     order = np.random.default_rng(0).permutation(n_classes).astype(np.int32)
     boundary_depth = np.full(n_classes, -7, np.int32)
     module.kmeans_split(
-        *centroids, order, boundary_depth, lo, hi, arity, 3, whole, seed, max_iter, n_init, 30, slack
+        *centroids, order, boundary_depth, lo, hi, arity, 3, whole, seed, max_iter, tol, n_init, 30, slack
     )
     return order, boundary_depth
 
@@ -685,19 +685,19 @@ def gained(centroids, classes):
     return np.linalg.norm(mass[classes] @ x[classes])
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_kmeans_split_takes_the_best_of_its_runs(seed):
+def test_kmeans_split_starts_from_the_best_of_its_runs():
     # of runs that are alike but for rounding, either may be taken
-    centroids = random_centroids(np.random.default_rng(seed), 60, 40)
-
-    def value(module, n_init):
+    def value(module, seed, n_init):
+        centroids = random_centroids(np.random.default_rng(seed), 60, 40)
         order, depth = kmeans_of(module, centroids, 0, 60, 2, False, seed, n_init)
         cut = int(np.flatnonzero(depth == 3)[0])
         return gained(centroids, order[:cut]) + gained(centroids, order[cut:])
 
-    values = [value(trees, n_init) for n_init in (1, 2, 8)]
-    assert values == pytest.approx([value(reference, n_init) for n_init in (1, 2, 8)], rel=1e-6)
-    assert values[0] <= values[1] * (1 + 1e-6) <= values[2] * (1 + 2e-6)
+    values = [[value(trees, seed, n_init) for n_init in (1, 2, 8)] for seed in range(30)]
+    expected = [[value(reference, seed, n_init) for n_init in (1, 2, 8)] for seed in range(30)]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    one, two, eight = np.mean(values, axis=0)
+    assert one < two < eight
 
 
 def test_kmeans_split_tells_clusters_apart():

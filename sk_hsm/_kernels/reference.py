@@ -19,6 +19,7 @@ from scipy.special import log_softmax, xlogy
 NO_CHILD = -1e29  # a child with a bias below this does not exist, or has no rows
 LARGEST_LOGIT = 1e28
 TIE = 1e-6  # cosines closer than this are equal
+LEFT, RIGHT = 1, 2  # the sides of a cut
 
 
 def _dense(indptr, indices, data, n_features):
@@ -264,7 +265,7 @@ def huffman_parents(counts, arity, parents):
 
 def kmeans_split(
     indptr, indices, data, mass, n_features, order, boundary_depth, lo, hi, arity, depth,
-    whole_subtree, seed, max_iter, n_init, init_size, slack,
+    whole_subtree, seed, max_iter, tol, n_init, n_sample, slack,
 ):  # fmt: skip
     """Divide the classes order[lo:hi] into `arity` children, by 2-means cuts of like mass.
 
@@ -272,11 +273,12 @@ def kmeans_split(
     each part is one child; of so many children a half gets its share of the mass, rounded.
     Classes fewer than the children asked for become a child each.
 
-    A cut is the best of n_init runs (of one, below init_size classes) of _two_means: the one
-    with the largest ``||sum of mass * x on the left|| + ||... right||``. Its left holds the
-    classes that score above TIE, but at least ``share - spread`` of the mass and at most
-    ``share + spread``: share is half of the children, rounded up, over all of them, and
-    ``spread = slack * min(share, 1 - share)``. Classes keep their order within a half.
+    A cut is found by _two_means from two classes drawn at random. If there are more than
+    n_sample classes, it starts instead from the best of n_init such cuts of n_sample of them,
+    evenly spaced: the one with the largest ``||sum of mass * x on the left|| + ||... right||``.
+    Its left holds the classes that score above zero, but at least ``share - spread`` of the
+    mass and at most ``share + spread``: share is half of the children, rounded up, over all of
+    them, and ``spread = slack * min(share, 1 - share)``. Classes keep their order within a half.
 
     indptr, indices, data : the class centroids x, CSR with a row a class.
     mass : (n_classes,) float32, positive.
@@ -286,7 +288,7 @@ def kmeans_split(
     lo, hi : the slice.
     arity, depth : int; the number of children, and their depth.
     whole_subtree : whether children of several classes are divided on, `arity` children each.
-    seed, max_iter, n_init, init_size, slack : see above and _two_means.
+    seed, max_iter, tol, n_init, n_sample, slack : see above and _two_means.
     """
     x = _dense(indptr, indices, data, n_features)
     slices = [(int(lo), int(hi), arity, depth)]
@@ -298,7 +300,7 @@ def kmeans_split(
             classes = order[lo:hi]
             is_left = _bisect(
                 x[classes], mass[classes].astype(np.float64), parts, slack,
-                _mix(seed ^ _mix(lo) ^ hi), max_iter, n_init if hi - lo >= init_size else 1,
+                _mix(seed ^ _mix(lo) ^ hi), max_iter, tol, n_init, n_sample,
             )  # fmt: skip
             share = mass[classes[is_left]].sum(dtype=np.float64) / mass[classes].sum(dtype=np.float64)
             order[lo:hi] = np.concatenate([classes[is_left], classes[~is_left]])
@@ -316,44 +318,61 @@ def _left_parts(parts, share, n_left, n_right):
     return min(max(wanted, parts - n_right), n_left)
 
 
-def _bisect(x, mass, parts, slack, seed, max_iter, n_init):
-    """Which rows are on the left of the best of n_init cuts."""
+def _bisect(x, mass, parts, slack, seed, max_iter, tol, n_init, n_sample):
+    """Which rows are on the left."""
+    n = len(x)
     share = (parts + 1) // 2 / parts
     spread = slack * min(share, 1 - share)
-    low, high = (share - spread) * mass.sum(), (share + spread) * mass.sum()
-    cuts = [_two_means(x, mass, low, high, _mix(seed + run), max_iter) for run in range(n_init)]
+    limits = np.array([share - spread, share + spread])
+    if n <= n_sample:
+        return _best_start(x, mass, limits, seed, max_iter, tol, 1)
+    sample = np.arange(n_sample) * n // n_sample
+    side = np.zeros(n, dtype=int)
+    side[sample] = np.where(
+        _best_start(x[sample], mass[sample], limits, seed, max_iter, tol, n_init), LEFT, RIGHT
+    )
+    return _two_means(x, mass, limits, side, max_iter, tol)
+
+
+def _best_start(x, mass, limits, seed, max_iter, tol, n_init):
+    """Which rows are on the left of the best of n_init cuts, each from two rows drawn at random."""
+    n = len(x)
     best, best_value = None, 0.0
-    for is_left in cuts:
+    for run in range(n_init):
+        side = np.zeros(n, dtype=int)
+        first = _mix(_mix(seed + run)) % n
+        side[first] = LEFT
+        side[(first + 1 + _mix(_mix(seed + run) + 1) % (n - 1)) % n] = RIGHT
+        is_left = _two_means(x, mass, limits, side, max_iter, tol)
         value = _length(x, mass, is_left) + _length(x, mass, ~is_left)
         if best is None or value > best_value * (1 + TIE):
             best, best_value = is_left, value
     return best
 
 
-def _two_means(x, mass, low, high, seed, max_iter):
-    """Spherical 2-means from two rows drawn by the seed: which rows are on the left.
+def _two_means(x, mass, limits, side, max_iter, tol):
+    """Spherical 2-means from rows that have a side: which rows are on the left.
 
-    A row scores its cosine to the left centroid less its cosine to the right one. The rows
-    that score best are on the left, ties in their order: as many as have a mass nearest to
-    the one of the rows above TIE, bounded by low and high, and neither none nor all. A
-    centroid is the sum of its rows times their masses. It ends after max_iter rounds, or
-    when a round changes nothing.
+    A row scores its cosine to the left centroid less its cosine to the right one. Scores
+    up to TIE are zero. The rows that score best are on the left, ties in their order: as many
+    as have a mass nearest to the one of the rows above zero, bounded by limits (shares of all
+    mass), and neither none nor all. A centroid is the sum of its rows times their masses. It ends after max_iter
+    rounds, or when a round changes the side of at most ``tol * n_rows`` rows.
     """
     n = len(x)
-    first = _mix(seed) % n
-    second = (first + 1 + _mix(seed + 1) % (n - 1)) % n
-    left, right, is_left = x[first], x[second], None
+    low, high = limits * mass.sum()
     for _ in range(max_iter):
+        left, right = (mass[side == s] @ x[side == s] for s in (LEFT, RIGHT))
         score = np.sum(x * (_unit(left) - _unit(right)), axis=1)
-        target = min(max(mass[score > TIE].sum(), low), high)
+        score[np.abs(score) <= TIE] = 0
+        target = min(max(mass[score > 0].sum(), low), high)
         best = np.lexsort([np.arange(n), -score])
         middles = np.cumsum(mass[best]) - mass[best] / 2
-        before, is_left = is_left, np.zeros(n, dtype=bool)
-        is_left[best[: min(max(np.count_nonzero(middles < target), 1), n - 1)]] = True
-        if np.array_equal(before, is_left):
+        before, side = side, np.full(n, RIGHT)
+        side[best[: min(max(np.count_nonzero(middles < target), 1), n - 1)]] = LEFT
+        if np.sum(before != side) <= tol * n:
             break
-        left, right = mass[is_left] @ x[is_left], mass[~is_left] @ x[~is_left]
-    return is_left
+    return side == LEFT
 
 
 def _length(x, mass, side):

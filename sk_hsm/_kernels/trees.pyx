@@ -3,10 +3,10 @@
 
 Their specification is the function of the same name in ``reference.py``.
 """
-from libc.math cimport sqrt
+from libc.math cimport fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 cdef enum:
     LEFT = 1
@@ -58,13 +58,14 @@ cdef struct Split:
 
 cdef struct Space:
     # the class centroids (CSR), and scratch: two interleaved dense sums, zero
-    # between calls, and one item and three sides a class
+    # between calls, and an item, a place in a sample and three sides a class
     const int64_t* indptr
     const int32_t* indices
     const float* data
     const float* mass
     float* sums
     Item* items
+    int32_t* sample
     signed char* side
     signed char* new_side
     signed char* best_side
@@ -153,7 +154,7 @@ cdef void score(Space* x, const int32_t* classes, Py_ssize_t n, double left, dou
         for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
             s = x.sums + 2 * <int64_t>x.indices[j]
             total += x.data[j] * (scale_left * s[0] - scale_right * s[1])
-        x.items[i].score = total
+        x.items[i].score = total if fabs(total) > TIE else 0
         x.items[i].mass = x.mass[classes[i]]
         x.items[i].index = i
 
@@ -163,7 +164,7 @@ cdef Py_ssize_t cut_by_sign(Space* x, Py_ssize_t n, double low, double high) noe
     cdef double positive = 0
     cdef Py_ssize_t i
     for i in range(n):
-        if x.items[i].score > TIE:
+        if x.items[i].score > 0:
             positive += x.items[i].mass
     return weighted_cut(x.items, n, min(max(positive, low), high))
 
@@ -191,63 +192,6 @@ cdef Py_ssize_t change_sides(
     return n_moved
 
 
-cdef double two_means(
-    Space* x, const int32_t* classes, Py_ssize_t n, double low, double high, uint64_t seed, int max_iter
-) noexcept nogil:
-    """Balanced spherical 2-means from two random classes; return the sum of cosines gained."""
-    cdef double left, right
-    cdef Py_ssize_t i, j, cut
-    cdef Py_ssize_t first = mix(seed) % <uint64_t>n
-    cdef Py_ssize_t second = (first + 1 + mix(seed + 1) % <uint64_t>(n - 1)) % n
-    cdef int iteration
-    for i in range(n):
-        x.side[i] = 0
-    left = move(x, classes[first], 1, x.sums, 0)
-    right = move(x, classes[second], 1, x.sums + 1, 0)
-    for iteration in range(max_iter):
-        score(x, classes, n, left, right)
-        cut = cut_by_sign(x, n, low, high)
-        for i in range(n):
-            x.new_side[x.items[i].index] = LEFT if i < cut else RIGHT
-        if iteration == 0:
-            move(x, classes[first], -1, x.sums, 0)
-            move(x, classes[second], -1, x.sums + 1, 0)
-            left = 0
-            right = 0
-        if change_sides(x, classes, n, &left, &right) == 0:
-            break
-    for i in range(n):
-        for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
-            x.sums[2 * <int64_t>x.indices[j]] = 0
-            x.sums[2 * <int64_t>x.indices[j] + 1] = 0
-    return sqrt(max(left, 0.0)) + sqrt(max(right, 0.0))
-
-
-cdef Py_ssize_t bisect(
-    Space* x, int32_t* classes, Py_ssize_t n, double low, double high,
-    uint64_t seed, int max_iter, int n_init,
-) noexcept nogil:
-    """Partition the classes in place by the best of n_init 2-means; return the cut."""
-    cdef double value, best = 0
-    cdef Py_ssize_t i, at = 0
-    cdef int run, side
-    for run in range(n_init):
-        value = two_means(x, classes, n, low, high, mix(seed + run), max_iter)
-        if run == 0 or value > best * (1 + TIE):
-            best = value
-            memcpy(x.best_side, x.side, n)
-    for side in range(LEFT, RIGHT + 1):
-        for i in range(n):
-            if x.best_side[i] == side:
-                x.items[at].index = classes[i]
-                at += 1
-    at = 0
-    for i in range(n):
-        classes[i] = x.items[i].index
-        at += x.best_side[i] == LEFT
-    return at
-
-
 cdef double total_mass(const float* mass, const int32_t* classes, Py_ssize_t n) noexcept nogil:
     cdef double total = 0
     cdef Py_ssize_t i
@@ -256,11 +200,89 @@ cdef double total_mass(const float* mass, const int32_t* classes, Py_ssize_t n) 
     return total
 
 
+cdef double two_means(
+    Space* x, const int32_t* classes, Py_ssize_t n, double low, double high, int max_iter, double tol
+) noexcept nogil:
+    """Balanced spherical 2-means from the sides some classes have; return the sum of cosines gained."""
+    cdef double left = 0, right = 0
+    cdef Py_ssize_t i, j, cut
+    cdef int iteration
+    for i in range(n):
+        if x.side[i] == LEFT:
+            left = move(x, classes[i], x.mass[classes[i]], x.sums, left)
+        elif x.side[i] == RIGHT:
+            right = move(x, classes[i], x.mass[classes[i]], x.sums + 1, right)
+    for iteration in range(max_iter):
+        score(x, classes, n, left, right)
+        cut = cut_by_sign(x, n, low, high)
+        for i in range(n):
+            x.new_side[x.items[i].index] = LEFT if i < cut else RIGHT
+        if change_sides(x, classes, n, &left, &right) <= tol * n:
+            break
+    for i in range(n):
+        for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
+            x.sums[2 * <int64_t>x.indices[j]] = 0
+            x.sums[2 * <int64_t>x.indices[j] + 1] = 0
+    return sqrt(max(left, 0.0)) + sqrt(max(right, 0.0))
+
+
+cdef void best_start(
+    Space* x, const int32_t* classes, Py_ssize_t n, double low, double high,
+    uint64_t seed, int max_iter, double tol, int n_init,
+) noexcept nogil:
+    """Set the sides to the best of n_init 2-means, each from two random classes."""
+    cdef double value, best = 0
+    cdef Py_ssize_t first
+    cdef int run
+    for run in range(n_init):
+        memset(x.side, 0, n)
+        first = mix(mix(seed + run)) % <uint64_t>n
+        x.side[first] = LEFT
+        x.side[(first + 1 + mix(mix(seed + run) + 1) % <uint64_t>(n - 1)) % n] = RIGHT
+        value = two_means(x, classes, n, low, high, max_iter, tol)
+        if run == 0 or value > best * (1 + TIE):
+            best = value
+            memcpy(x.best_side, x.side, n)
+    memcpy(x.side, x.best_side, n)
+
+
+cdef Py_ssize_t bisect(
+    Space* x, int32_t* classes, Py_ssize_t n, double low, double high,
+    uint64_t seed, int max_iter, double tol, int n_init, Py_ssize_t n_sample,
+) noexcept nogil:
+    """Partition the classes in place by 2-means; return the cut."""
+    cdef Py_ssize_t i, at = 0
+    cdef double share
+    cdef int side
+    if n > n_sample:
+        for i in range(n_sample):
+            x.sample[i] = classes[i * n // n_sample]
+        share = total_mass(x.mass, x.sample, n_sample) / total_mass(x.mass, classes, n)
+        best_start(x, x.sample, n_sample, low * share, high * share, seed, max_iter, tol, n_init)
+        memset(x.side, 0, n)
+        for i in range(n_sample):
+            x.side[i * n // n_sample] = x.best_side[i]
+        two_means(x, classes, n, low, high, max_iter, tol)
+    else:
+        best_start(x, classes, n, low, high, seed, max_iter, tol, 1)
+    for side in range(LEFT, RIGHT + 1):
+        for i in range(n):
+            if x.side[i] == side:
+                x.items[at].index = classes[i]
+                at += 1
+    at = 0
+    for i in range(n):
+        classes[i] = x.items[i].index
+        at += x.side[i] == LEFT
+    return at
+
+
 cdef int open_space(Space* x, Py_ssize_t n, Py_ssize_t n_features) except -1:
     x.sums = <float*>calloc(2 * n_features + 1, sizeof(float))
     x.items = <Item*>malloc(n * sizeof(Item))
     x.side = <signed char*>malloc(3 * n)
-    if x.sums == NULL or x.items == NULL or x.side == NULL:
+    x.sample = <int32_t*>malloc(n * sizeof(int32_t))
+    if x.sums == NULL or x.items == NULL or x.side == NULL or x.sample == NULL:
         close_space(x)
         raise MemoryError(f"no memory to cluster {n} classes of {n_features} features")
     x.new_side = x.side + n
@@ -271,6 +293,7 @@ cdef int open_space(Space* x, Py_ssize_t n, Py_ssize_t n_features) except -1:
 cdef void close_space(Space* x) noexcept nogil:
     free(x.sums)
     free(x.items)
+    free(x.sample)
     free(x.side)
 
 
@@ -289,8 +312,9 @@ def kmeans_split(
     bint whole_subtree,
     uint64_t seed,
     int max_iter,
+    double tol,
     int n_init,
-    Py_ssize_t init_size,
+    Py_ssize_t n_sample,
     double slack,
 ):
     cdef Py_ssize_t n = hi - lo, cut, top = 1, i
@@ -330,7 +354,7 @@ def kmeans_split(
                 cut = item.lo + bisect(
                     &x, &order[item.lo], n, (share - spread) * total, (share + spread) * total,
                     mix(seed ^ mix(<uint64_t>item.lo) ^ <uint64_t>item.hi), max_iter,
-                    n_init if n >= init_size else 1,
+                    tol, n_init, n_sample,
                 )
                 # children in proportion to mass, no more than classes
                 share = total_mass(x.mass, &order[item.lo], cut - item.lo) / total
