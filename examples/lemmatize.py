@@ -75,7 +75,6 @@ def predict_elsewhere(model: str, words: list[str]) -> tuple[np.ndarray, np.ndar
 def main() -> None:
     """Fit, measure, show, save, load."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
-    parser.add_argument("--C", type=float, default=300, help="inverse regularisation (default 300)")
     parser.add_argument("--n-jobs", type=int, default=-1, help="threads (default: all)")
     args = parser.parse_args()
 
@@ -90,7 +89,7 @@ def main() -> None:
     seconds = time.perf_counter() - begin
     print(f"{X.shape[1]} character n-grams, {X.nnz / X.shape[0]:.1f} a form ({seconds:.0f} s)\n")
 
-    clf = HierarchicalSoftmaxClassifier(C=args.C, n_jobs=args.n_jobs, random_state=0, verbose=1)
+    clf = HierarchicalSoftmaxClassifier(n_jobs=args.n_jobs, random_state=0, verbose=1)
     begin, begin_cpu = time.perf_counter(), cpu_seconds()
     clf.fit(X, y)
     fit, fit_cpu = time.perf_counter() - begin, cpu_seconds() - begin_cpu

@@ -19,11 +19,13 @@ from . import inference
 from ._state import pack_state, unpack_state
 from .label_tree import LabelTree
 from .progress import Progress
+from .regularization import choose_penalties
 from .solvers import Problem, TreeFit, fit_nodes
-from .tree_builders import balanced_tree, cluster_classes, huffman_tree
+from .tree_builders import balanced_tree, cluster_classes, huffman_tree, match_leaves
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
+    check_count,
     check_structure,
     check_weights,
     encode_known,
@@ -54,12 +56,16 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         Most children of a node, 2 or more, where the tree is built here. At least n_classes
         gives one node, which is the flat softmax (multinomial logistic regression). Up to 16
         children cost the same.
-    C : float, default=10.0
+    C : float or "auto", default="auto"
         Inverse regularisation, as in :class:`sklearn.linear_model.LogisticRegression`: each
-        node minimises ``||W||^2 / 2 + C * sum(weight * log-loss)``, or with two children
-        ``||w||^2 / 2 + ...`` for the difference w of their weights. The best value depends on
-        the data much more than on anything else: try 1 for noisy rows, 10 to 1000 for rows
-        that tell the classes well apart.
+        node minimises ``||W - G||^2 / 2 + C * sum(weight * log-loss)``, or with two children
+        ``||w - g||^2 / 2 + ...`` for the difference w of their weights. "auto" chooses a C for
+        each level of the tree, by the log-loss of rows held out.
+    prior : {"auto", "naive_bayes", "centroid"} or None, default="auto"
+        What the penalty pulls towards, G. None is zero, as in LogisticRegression.
+        "naive_bayes" is a multiple of the log-odds of naive Bayes, for features that are not
+        negative; "centroid" a multiple of the direction of each child's mean row. The multiple
+        is chosen as "auto" chooses C, and "auto" is the best of the three at each level.
     fit_intercept : bool, default=True
         Whether each node has an intercept. It is the weight of a constant feature 1, and
         penalised like any other weight.
@@ -88,6 +94,12 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         The tree, with ``tree_.leaf_labels`` equal to `classes_`.
     node_weights_ : NodeWeights
         The weights of its inner nodes.
+    C_ : ndarray of shape (n_inner_nodes,)
+        The C of each inner node of the tree.
+    prior_ : ndarray of shape (n_inner_nodes,)
+        Its prior: "none", "naive_bayes" or "centroid".
+    prior_scale_ : ndarray of shape (n_inner_nodes,)
+        The multiple of the prior.
     n_iter_ : int
         Most passes that any node took.
     n_features_in_ : int
@@ -131,7 +143,8 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "tree": [StrOptions({"kmeans", "huffman", "balanced"}), LabelTree, "array-like"],
         "arity": [Interval(Integral, 2, None, closed="left")],
-        "C": [Interval(Real, 0, MAX_WEIGHT, closed="right")],
+        "C": [Interval(Real, 0, MAX_WEIGHT, closed="right"), StrOptions({"auto"})],
+        "prior": [StrOptions({"auto", "naive_bayes", "centroid"}), None],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "max_iter": [Interval(Integral, 1, 2**31 - 1, closed="both")],
@@ -146,7 +159,8 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         tree: str | LabelTree | ArrayLike = "kmeans",
         *,
         arity: int = 16,
-        C: float = 10.0,
+        C: float | str = "auto",
+        prior: str | None = "auto",
         fit_intercept: bool = True,
         class_weight: dict | str | None = None,
         max_iter: int = 1000,
@@ -158,6 +172,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self.tree = tree
         self.arity = arity
         self.C = C
+        self.prior = prior
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.max_iter = max_iter
@@ -221,10 +236,11 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(
                 "sample_weight times class_weight must not be zero everywhere: all weights are zero"
             )
-        if self.C * weights.max() > MAX_WEIGHT:
+        largest = weights.max() * (1 if self.C == "auto" else self.C)
+        if largest > MAX_WEIGHT:
             raise ValueError(
                 f"C times sample_weight times class_weight must be at most {MAX_WEIGHT:.2g}, "
-                f"got {self.C * weights.max():.2g}: divide the weights by their mean"
+                f"got {largest:.2g}: divide the weights by their mean"
             )
         X = float_csr(X)
         if not weights.all():
@@ -237,23 +253,25 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             f"tree: {tree.n_inner} nodes of up to {tree.arity} children, "
             f"depth {tree.max_depth}, mean {tree.mean_depth(frequency):.2f}"
         )
-        costs = (self.C * weights).astype(np.float32)
-        fit = fit_nodes(
-            Problem(X, y, costs, tree, self.fit_intercept, self.tol, self.max_iter, rng.randint(2**31 - 1)),
-            self.n_jobs,
-            progress,
+        seed = rng.randint(2**31 - 1)
+        problem = Problem(
+            X, y, weights.astype(np.float32), tree, self.fit_intercept, self.tol, self.max_iter, seed
         )
+        problem.penalties = choose_penalties(problem, self.C, self.prior, self.n_jobs, progress)
+        fit = fit_nodes(problem, self.n_jobs, progress)
         progress.say(
             f"trained: {fit.weights.nbytes / 2**20:.1f} MiB, at most {fit.n_iter.max(initial=0)} passes"
         )
         self._warn_if_unfinished(fit)
         self.classes_, self.tree_, self.node_weights_ = classes, tree, fit.weights
+        chosen = problem.penalties
+        self.C_, self.prior_, self.prior_scale_ = chosen.C, chosen.prior, chosen.scale
         self.n_iter_ = int(fit.n_iter.max(initial=1))
         return self
 
     def _make_tree(self, X, y, weights, classes, rng) -> LabelTree:
         if isinstance(self.tree, LabelTree):
-            return _match_leaves(self.tree, classes)
+            return match_leaves(self.tree, classes)
         if not isinstance(self.tree, str):
             return LabelTree.from_parents(self.tree, classes)
         if self.tree == "huffman":
@@ -366,9 +384,9 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             Most probable first; ties in the order of `classes_`.
         proba : ndarray of shape (n_samples, min(k, n_classes))
         """
-        k = _check_count("k", k)
+        k = check_count("k", k)
         if beam_width is not None:
-            beam_width = _check_count("beam_width", beam_width)
+            beam_width = check_count("beam_width", beam_width)
         X = self._validate_rows(X)
         if beam_width is not None:
             beam_width = min(beam_width, len(self.classes_))  # no level has more
@@ -419,7 +437,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if k is None and min_proba is None:
             raise ValueError("predict_proba_sparse needs k or min_proba, got neither")
         check_is_fitted(self)
-        k = len(self.classes_) if k is None else min(_check_count("k", k), len(self.classes_))
+        k = len(self.classes_) if k is None else min(check_count("k", k), len(self.classes_))
         floor = -np.inf
         if min_proba is not None:
             if not (isinstance(min_proba, Real) and 0 < min_proba <= 1):
@@ -449,7 +467,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         labels : ndarray of shape (n_rows, n_samples)
             One walk down the tree each.
         """
-        n_samples = _check_count("n_samples", n_samples)
+        n_samples = check_count("n_samples", n_samples)
         X = self._validate_rows(X)
         inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
         uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
@@ -469,32 +487,3 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(unpack_state(state))
-
-
-def _check_count(name: str, value: Any) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
-        raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
-    return int(value)
-
-
-def _plain(label: Any) -> Any:
-    """A label as a user writes it: 3, not np.int64(3)."""
-    return label.item() if isinstance(label, np.generic) else label
-
-
-def _match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
-    """The user's tree with its leaves in the order of classes; the labels must be the same."""
-    at = encode_known(tree.leaf_labels, classes)
-    if (at < 0).any():
-        leaf = np.flatnonzero(at < 0)[0]
-        raise ValueError(
-            f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree "
-            "is none of the classes in y"
-        )
-    if tree.n_classes < len(classes):
-        missing = np.setdiff1d(np.arange(len(classes)), at)[0]
-        raise ValueError(
-            f"tree has no leaf for class {_plain(classes[missing])!r}: it has {tree.n_classes} leaves, "
-            f"y {len(classes)} classes"
-        )
-    return tree._reorder_leaves(np.argsort(at), classes)

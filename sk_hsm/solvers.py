@@ -18,6 +18,7 @@ from sklearn.utils.parallel import _get_threadpool_controller
 from ._kernels import nodes as kernels
 from .label_tree import LabelTree
 from .node_weights import LINE, NO_CHILD, NodeWeights, aligned_empty, feature_keys, n_lines
+from .priors import Penalties, smoothing_of, write_guess
 from .progress import Progress
 from .validation import kernel_rows
 
@@ -37,12 +38,13 @@ class Problem:
 
     X: sparse.csr_array  # float32 data, no duplicates
     y: NDArray[np.int32]  # class of each row
-    costs: NDArray[np.float32]  # C times the weight of each row, all positive
+    row_weights: NDArray[np.float32]  # all positive
     tree: LabelTree
     fit_intercept: bool
     tol: float
     max_iter: int
     seed: int
+    penalties: Penalties = field(default_factory=lambda: Penalties.of_nodes([]))
 
     @cached_property
     def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
@@ -52,6 +54,11 @@ class Problem:
     def square_norms(self) -> NDArray[np.float32]:
         """With the constant feature of the intercept."""
         return (row_norms(self.X, squared=True) + self.fit_intercept).astype(np.float32)
+
+    @cached_property
+    def smoothing(self) -> float:
+        """What naive Bayes adds to its sums."""
+        return smoothing_of(self.X, self.row_weights)
 
     @cached_property
     def leaf_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -79,10 +86,18 @@ class Problem:
         work = np.sum(rows * unknowns**2 + unknowns**3)
         return bool(work <= NEWTON_BUDGET and unknowns.max(initial=0) <= NEWTON_UNKNOWNS)
 
-    def children_of(self, v: int, rows: slice) -> NDArray[np.int64]:
-        """Which child of node v each row of its slice belongs to."""
+    def arity(self, v: int) -> int:
+        return int(self.tree.child_ptr[v + 1] - self.tree.child_ptr[v])
+
+    def rows_of(self, v: int) -> NDArray[np.int64]:
+        """The rows whose class is below node v."""
+        return self.row_order[0][self.row_ranges[0][v] : self.row_ranges[1][v]]
+
+    def children_of(self, v: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which child of node v each of its rows belongs to."""
         children = self.tree.children[self.tree.child_ptr[v] : self.tree.child_ptr[v + 1]]
-        return np.searchsorted(self.leaf_ranges[0][children], self.row_order[1][rows], side="right") - 1
+        ranks = self.leaf_ranges[0][self.tree.n_inner :][self.y[rows]]
+        return np.searchsorted(self.leaf_ranges[0][children], ranks, side="right") - 1
 
 
 class Workspace(threading.local):
@@ -98,9 +113,9 @@ class Workspace(threading.local):
             self.buffers[name] = aligned_empty(size + size // 4, dtype)
         return self.buffers[name][:size]
 
-    def lines(self, name: str, n: int, width: int) -> NDArray[np.float32]:
-        """Float32 zeros of shape (n, width), likewise."""
-        lines = self.take(name, n * width, np.float32).reshape(n, width)
+    def lines(self, name: str, n: int, width: int, dtype: type = np.float32) -> NDArray:
+        """Zeros of shape (n, width), likewise."""
+        lines = self.take(name, n * width, dtype).reshape(n, width)
         lines.fill(0)
         return lines
 
@@ -114,8 +129,20 @@ class NodeRows:
     data: NDArray[np.float32]
     features: NDArray[np.int32]
     child: NDArray[np.int64]
-    costs: NDArray[np.float32]
+    row_weights: NDArray[np.float32]
     square_norms: NDArray[np.float32]
+
+    @property
+    def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+        return self.indptr, self.indices, self.data
+
+    def part(self, lo: int, hi: int) -> NodeRows:
+        """Rows lo to hi, over the same features; a view."""
+        ends = slice(self.indptr[lo], self.indptr[hi])
+        return NodeRows(
+            self.indptr[lo : hi + 1] - self.indptr[lo], self.indices[ends], self.data[ends], self.features,
+            self.child[lo:hi], self.row_weights[lo:hi], self.square_norms[lo:hi],
+        )  # fmt: skip
 
 
 @dataclass
@@ -175,43 +202,77 @@ def _tasks(sizes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
 
 
 def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
-    """Minimise ||W||^2 / 2 + sum of costs * log-loss over the rows of node v."""
-    arity = int(problem.tree.child_ptr[v + 1] - problem.tree.child_ptr[v])
-    width = LINE * n_lines(arity)
-    rows = take_rows(problem, v, space)
-    bias = np.full(width, NO_CHILD)
-    seen = np.bincount(rows.child, minlength=arity) > 0
-    bias[:arity][seen | ~seen.any()] = 0  # a child without rows has probability 0
-    if np.count_nonzero(seen) < 2:
+    """Train node v on its rows."""
+    rows = take_rows(problem, v, problem.rows_of(v), space)
+    penalty = problem.penalties[v]
+    weights, bias = start_node(problem, rows, problem.arity(v), penalty.prior, space)
+    if np.count_nonzero(bias > NO_CHILD) < 2 or not len(rows.child):
         return NodeFit(feature_keys(rows.features[:0]), bias[None, :], 0, True)
-    if np.count_nonzero(seen) == 2:
-        # binary LogisticRegression penalises w, which here is split into w / 2 and -w / 2
-        rows.costs *= 0.5
-    weights = space.lines("weights", len(rows.features), width)
-    dual = space.lines("dual", len(rows.child), width)
-    dual[np.arange(len(dual)), rows.child] = 1
-    n_iter, _, converged = kernels.ascend_dual(
-        rows.indptr, rows.indices, rows.data, rows.square_norms, rows.costs, dual,
-        weights, bias, problem.fit_intercept, problem.tol, problem.max_iter, problem.seed + v,
-    )  # fmt: skip
-    if problem.is_small and len(weights) + problem.fit_intercept > 0:
-        converged = finish_by_newton(rows, weights, bias, problem.fit_intercept, converged)
+    weights *= np.float32(penalty.scale)
+    costs = costs_of(rows, bias, penalty.C)
+    exact = problem.is_small and len(weights) + problem.fit_intercept > 0
+    start = (weights.copy(), bias.copy()) if exact else None
+    n_iter, converged = ascend(problem, rows, costs, weights, bias, v, space)
+    if exact:
+        converged = finish_by_newton(rows, costs, start, weights, bias, problem.fit_intercept, converged)
     return pack_node(rows.features, weights, bias, n_iter, converged)
 
 
-def take_rows(problem: Problem, v: int, space: Workspace) -> NodeRows:
-    """Copy a node's rows, numbering its features as they appear."""
-    here = slice(problem.row_ranges[0][v], problem.row_ranges[1][v])
-    rows = problem.row_order[0][here]
+def take_rows(problem: Problem, v: int, rows: NDArray[np.int64], space: Workspace) -> NodeRows:
+    """Copy some rows of node v, numbering their features as they appear."""
     nnz = int(np.sum(problem.csr[0][rows + 1] - problem.csr[0][rows]))
     indptr = space.take("indptr", len(rows) + 1, np.int64)
     indices, data = space.take("indices", nnz, np.int32), space.take("data", nnz, np.float32)
     features = space.take("features", min(nnz, problem.X.shape[1]), np.int32)
     n_features = kernels.gather_rows(*problem.csr, rows, space.local_of, features, indptr, indices, data)
     return NodeRows(
-        indptr, indices, data, features[:n_features], problem.children_of(v, here),
-        problem.costs[rows], problem.square_norms[rows],
+        indptr, indices, data, features[:n_features], problem.children_of(v, rows),
+        problem.row_weights[rows], problem.square_norms[rows],
     )  # fmt: skip
+
+
+def start_node(
+    problem: Problem, rows: NodeRows, arity: int, prior: str, space: Workspace
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The prior, of scale 1, from which training starts: weights (n_features, width) and bias (width,)."""
+    width = LINE * n_lines(arity)
+    weights = space.lines("weights", len(rows.features), width)
+    bias = np.full(width, NO_CHILD)
+    seen = np.flatnonzero(np.bincount(rows.child, minlength=arity))
+    bias[seen if len(seen) else slice(arity)] = 0  # a child without rows has probability 0
+    if prior != "none" and len(seen) > 1:
+        guess = np.zeros(width, np.float32)
+        sums = space.lines("sums", *weights.shape, np.float64)
+        write_guess(prior, rows.csr, rows.row_weights, rows.child, problem.smoothing, sums, weights, guess)
+        if problem.fit_intercept:
+            bias += guess
+    return weights, bias
+
+
+def costs_of(rows: NodeRows, bias: NDArray[np.float32], C: float) -> NDArray[np.float64]:
+    """What the log-loss of each row costs."""
+    if np.count_nonzero(bias > NO_CHILD) == 2:
+        C = C / 2  # binary LogisticRegression penalises w, which here is split into w / 2 and -w / 2
+    return C * rows.row_weights.astype(np.float64)
+
+
+def ascend(
+    problem: Problem,
+    rows: NodeRows,
+    costs: NDArray[np.float64],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    v: int,
+    space: Workspace,
+) -> tuple[int, bool]:
+    """Dual coordinate ascent, weights and bias in place; the passes, and whether it reached tol."""
+    dual = space.lines("dual", len(rows.child), len(bias))
+    dual[np.arange(len(dual)), rows.child] = 1
+    n_iter, _, converged = kernels.ascend_dual(
+        *rows.csr, rows.square_norms, costs.astype(np.float32), dual, weights, bias,
+        problem.fit_intercept, problem.tol, problem.max_iter, problem.seed + v,
+    )  # fmt: skip
+    return n_iter, converged
 
 
 def pack_node(features, weights, bias, n_iter, converged) -> NodeFit:
@@ -225,7 +286,13 @@ def pack_node(features, weights, bias, n_iter, converged) -> NodeFit:
 
 
 def finish_by_newton(
-    rows: NodeRows, weights: NDArray, bias: NDArray, fit_intercept: bool, converged: bool
+    rows: NodeRows,
+    costs: NDArray[np.float64],
+    start: tuple[NDArray, NDArray],
+    weights: NDArray[np.float32],
+    bias: NDArray[np.float32],
+    fit_intercept: bool,
+    converged: bool,
 ) -> bool:
     """Newton's method in float64 from the given weights, in place; True where it converged.
 
@@ -240,12 +307,16 @@ def finish_by_newton(
     ).toarray()
     if fit_intercept:
         A = np.column_stack([A, np.ones(len(A))])
-    theta = np.vstack([weights, bias])[: A.shape[1], alive].astype(np.float64)
-    child, costs = np.searchsorted(alive, rows.child), rows.costs.astype(np.float64)
+    centre, theta = (
+        np.vstack(block)[: A.shape[1], alive].astype(np.float64) for block in (start, (weights, bias))
+    )
+    child = np.searchsorted(alive, rows.child)
+    # logits are affine in what is added to the centre
     try:
-        theta, converged = newton(A, child, costs, theta)
+        added, converged = newton(A, child, costs, theta - centre, A @ centre)
     except LinAlgError:
         return converged
+    theta = centre + added
     weights[:, alive] = theta[: len(weights)]
     if fit_intercept:
         bias[alive] = theta[-1]
@@ -253,11 +324,15 @@ def finish_by_newton(
 
 
 def newton(
-    A: NDArray[np.float64], child: NDArray[np.int64], costs: NDArray[np.float64], theta: NDArray[np.float64]
+    A: NDArray[np.float64],
+    child: NDArray[np.int64],
+    costs: NDArray[np.float64],
+    theta: NDArray[np.float64],
+    offset: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], bool]:
-    """Minimise ||theta||^2 / 2 + sum of costs * log-loss of softmax(A theta)."""
+    """Minimise ||theta||^2 / 2 + sum of costs * log-loss of softmax(A theta + offset)."""
     for _ in range(NEWTON_ITERATIONS):
-        log_p = log_softmax(A @ theta, axis=1)
+        log_p = log_softmax(A @ theta + offset, axis=1)
         loss = _objective(theta, log_p, child, costs)
         errors = np.exp(log_p)
         errors[np.arange(len(A)), child] -= 1
@@ -270,7 +345,7 @@ def newton(
         while decrement > 1e-8 * (1 + loss) and size > 1e-8:
             moved = theta - size * step
             if (
-                _objective(moved, log_softmax(A @ moved, axis=1), child, costs)
+                _objective(moved, log_softmax(A @ moved + offset, axis=1), child, costs)
                 <= loss - 0.1 * size * decrement
             ):
                 break

@@ -15,7 +15,7 @@ from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
 from .label_tree import LabelTree
-from .validation import check_rows, check_weights, encode_labels, kernel_rows
+from .validation import check_rows, check_weights, encode_known, encode_labels, kernel_rows
 
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
@@ -235,3 +235,26 @@ def class_centroids(
     sums = sparse.csr_array(members @ X)
     sums.sort_indices()
     return normalize(sums, copy=False).astype(np.float32)
+
+
+def _plain(label: Any) -> Any:
+    """A label as a user writes it: 3, not np.int64(3)."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
+    """The user's tree with its leaves in the order of classes; the labels must be the same."""
+    at = encode_known(tree.leaf_labels, classes)
+    if (at < 0).any():
+        leaf = np.flatnonzero(at < 0)[0]
+        raise ValueError(
+            f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree "
+            "is none of the classes in y"
+        )
+    if tree.n_classes < len(classes):
+        missing = np.setdiff1d(np.arange(len(classes)), at)[0]
+        raise ValueError(
+            f"tree has no leaf for class {_plain(classes[missing])!r}: it has {tree.n_classes} leaves, "
+            f"y {len(classes)} classes"
+        )
+    return tree._reorder_leaves(np.argsort(at), classes)

@@ -273,3 +273,10 @@ def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
         return np.array([number.get(label, -1) for label in y.tolist()], dtype=np.int32)
     at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return np.where(classes[at] == y, at, -1).astype(np.int32)
+
+
+def check_count(name: str, value: Any) -> int:
+    """Return value as an int, or raise ValueError."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be an integer of 1 or more, got {value!r}")
+    return int(value)

@@ -20,7 +20,7 @@ def sparse_rows(n=400, d=300, n_classes=60, seed=0):
     rng = np.random.default_rng(seed)
     y = rng.integers(0, n_classes, n)
     y[:n_classes] = np.arange(n_classes)
-    X = sparse.random_array((n, d), density=0.03, format="csr", rng=rng)
+    X = sparse.random_array((n, d), density=0.03, format="csr", random_state=rng)
     return sparse.csr_array(X + sparse.csr_array((np.ones(n), (np.arange(n), y % d)), shape=(n, d))), y
 
 

@@ -552,7 +552,20 @@ def test_bad_labels_are_named(y, message):
 )
 def test_bad_sample_weights(weight, error, message, tree):
     with pytest.raises(error, match=message):
-        HierarchicalSoftmaxClassifier(tree).fit(DENSE, Y, sample_weight=weight)
+        HierarchicalSoftmaxClassifier(tree, C=10.0).fit(DENSE, Y, sample_weight=weight)
+
+
+@pytest.mark.parametrize("weight", [1e-30, 1e-6, 1e6, 1e30, 1e38])
+@pytest.mark.parametrize("scale", [1e-18, 1e-3, 1e3, 1e18])
+def test_extreme_weights_and_features_leave_a_choice_of_c(weight, scale):
+    X, y = np.repeat(DENSE, 20, axis=0) * rng.random((600, 8)), np.repeat(Y, 20)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clf = HierarchicalSoftmaxClassifier(max_iter=20, random_state=0)
+        clf.fit(X * scale, y, sample_weight=np.full(len(y), weight))
+    assert np.isfinite(clf.C_).all() and (clf.C_ > 0).all()
+    np.testing.assert_allclose(clf.predict_proba(X * scale).sum(axis=1), 1)
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
-from sk_hsm._kernels import nodes, paths, reference, trees
+from sk_hsm._kernels import nodes, paths, priors, reference, trees
 from sk_hsm.node_weights import LINE, NO_CHILD, NodeWeights, feature_keys, n_lines
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [nodes, paths, trees]
+MODULES = [nodes, paths, priors, trees]
 
 
 def kernel_functions(module):
@@ -596,6 +596,54 @@ def test_a_tree_of_one_class(module, beam_width):
 
 
 # -- trees.pyx --------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES))
+def test_sum_by_child(seed, arity):
+    rng = np.random.default_rng(seed)
+    rows = random_rows(rng, 12, 30)
+    weights, child = rng.random(12).astype(np.float32), rng.integers(0, arity, 12)
+    sums = rng.normal(size=(30, LINE * n_lines(arity)))
+    expected = sums.copy()
+    priors.sum_by_child(*rows, weights, child, sums)
+    reference.sum_by_child(*rows, weights, child, expected)
+    np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-12)
+
+
+def random_sums(rng, arity):
+    """Sums by child, some of them zero; which children are present; and their shares."""
+    width = LINE * n_lines(arity)
+    present = np.zeros(width, np.float32)
+    present[:arity] = rng.random(arity) < 0.8
+    present[rng.integers(arity)] = 1
+    sums = rng.pareto(1, (20, width)) * (rng.random((20, width)) < 0.5) * present
+    share = (rng.random(width) * present).astype(np.float32)
+    return sums, present, share / share.sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.sampled_from([1e-6, 0.1, 1e6]))
+def test_log_odds(seed, arity, smoothing):
+    sums, present, share = random_sums(np.random.default_rng(seed), arity)
+    out, expected = np.full((2, *sums.shape), np.nan, np.float32)
+    priors.log_odds(sums, share, present, smoothing, out)
+    reference.log_odds(sums, share, present, smoothing, expected)
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
+    assert (out[:, present == 0] == 0).all()
+    np.testing.assert_allclose(out.sum(axis=1), 0, atol=1e-4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES))
+def test_directions(seed, arity):
+    sums, present, _ = random_sums(np.random.default_rng(seed), arity)
+    sums *= np.random.default_rng(seed + 1).choice([-1, 1], sums.shape)
+    out, expected = np.full((2, *sums.shape), np.nan, np.float32)
+    priors.directions(sums, present, out)
+    reference.directions(sums, present, expected)
+    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-6)
+    assert (out[:, present == 0] == 0).all()
 
 
 def huffman_of(module, counts, arity):

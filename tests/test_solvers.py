@@ -37,7 +37,7 @@ def coefficients(clf, node, arity, n_features):
 def test_one_node_is_logistic_regression(C, fit_intercept):
     X, y = load_digits(return_X_y=True)
     X = X / 16
-    clf = HierarchicalSoftmaxClassifier(arity=10, C=C, fit_intercept=fit_intercept).fit(X, y)
+    clf = HierarchicalSoftmaxClassifier(arity=10, C=C, prior=None, fit_intercept=fit_intercept).fit(X, y)
     lr, proba = flat(X, y, C, fit_intercept=fit_intercept)
     assert clf.tree_.n_inner == 1
     np.testing.assert_allclose(clf.predict_proba(X), proba, rtol=0, atol=5e-6)
@@ -48,7 +48,7 @@ def test_one_node_is_logistic_regression(C, fit_intercept):
 @pytest.mark.parametrize("tree", ["kmeans", "huffman", "balanced"])
 def test_two_classes_are_binary_logistic_regression(tree):
     X, y = make_classification(300, 8, random_state=0)
-    clf = HierarchicalSoftmaxClassifier(tree, C=1.0).fit(X, y)
+    clf = HierarchicalSoftmaxClassifier(tree, C=1.0, prior=None).fit(X, y)
     lr, proba = flat(X, y, C=1.0)
     coef = coefficients(clf, 0, 2, 8)
     np.testing.assert_allclose(coef[1] - coef[0], lr.coef_[0], rtol=0, atol=2e-6)
@@ -60,7 +60,7 @@ def test_two_classes_are_binary_logistic_regression(tree):
 def test_every_node_of_a_deep_tree_is_logistic_regression_of_its_rows(tree, arity):
     X, y = load_digits(return_X_y=True)
     X = X / 16
-    clf = HierarchicalSoftmaxClassifier(tree, arity=arity, C=2.0, random_state=0).fit(X, y)
+    clf = HierarchicalSoftmaxClassifier(tree, arity=arity, C=2.0, prior=None, random_state=0).fit(X, y)
     start, stop = clf.tree_._leaf_ranges()
     rank = start[clf.tree_.n_inner :][y]
     for node in range(clf.tree_.n_inner):
@@ -77,9 +77,11 @@ def test_every_node_of_a_deep_tree_is_logistic_regression_of_its_rows(tree, arit
 def test_dual_ascent_reaches_the_same_optimum_as_newton(arity, monkeypatch):
     X, y = load_digits(return_X_y=True)
     X = sparse.csr_array(X / 16)
-    exact = HierarchicalSoftmaxClassifier(arity=arity, C=1.0, random_state=0).fit(X, y)
+    exact = HierarchicalSoftmaxClassifier(arity=arity, C=1.0, prior=None, random_state=0).fit(X, y)
     monkeypatch.setattr("sk_hsm.solvers.NEWTON_BUDGET", 0)
-    ascended = HierarchicalSoftmaxClassifier(arity=arity, C=1.0, tol=1e-5, random_state=0).fit(X, y)
+    ascended = HierarchicalSoftmaxClassifier(arity=arity, C=1.0, prior=None, tol=1e-5, random_state=0).fit(
+        X, y
+    )
     # the objective is within the duality gap that tol allows of the least possible
     for node in range(exact.tree_.n_inner):
         k = exact.tree_.child_ptr[node + 1] - exact.tree_.child_ptr[node]
@@ -137,12 +139,12 @@ def test_integer_weights_are_repetitions(tree, as_sparse):
 def test_class_weights_multiply_sample_weights():
     X, y = load_digits(n_class=4, return_X_y=True)
     X = X / 16
-    by_class = HierarchicalSoftmaxClassifier(class_weight={1: 3.0}).fit(X, y)
-    by_row = HierarchicalSoftmaxClassifier().fit(X, y, sample_weight=np.where(y == 1, 3.0, 1.0))
+    by_class = HierarchicalSoftmaxClassifier(class_weight={1: 3.0}, random_state=0).fit(X, y)
+    by_row = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y, sample_weight=np.where(y == 1, 3.0, 1.0))
     np.testing.assert_allclose(by_class.predict_proba(X), by_row.predict_proba(X), rtol=1e-6)
-    balanced = HierarchicalSoftmaxClassifier(class_weight="balanced").fit(X, y)
+    balanced = HierarchicalSoftmaxClassifier(class_weight="balanced", random_state=0).fit(X, y)
     weights = (len(y) / (4 * np.bincount(y)))[y]
-    expected = HierarchicalSoftmaxClassifier().fit(X, y, sample_weight=weights)
+    expected = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y, sample_weight=weights)
     np.testing.assert_allclose(balanced.predict_proba(X), expected.predict_proba(X), rtol=1e-6)
 
 
@@ -178,7 +180,7 @@ def test_the_gap_bounds_what_is_left_to_gain(monkeypatch):
     costs = np.full(len(y), 5.0)
     best = _objective(lr.coef_.T, log_softmax(A @ lr.coef_.T, axis=1), y, costs)
     for tol in (0.3, 0.1, 0.03, 0.01, 0.003):
-        clf = HierarchicalSoftmaxClassifier(C=5.0, tol=tol, random_state=0).fit(X, y)
+        clf = HierarchicalSoftmaxClassifier(C=5.0, prior=None, tol=tol, random_state=0).fit(X, y)
         theta = coefficients(clf, 0, 10, 64).T
         value = _objective(theta, log_softmax(A @ theta, axis=1), y, costs)
         assert value - best <= tol * costs.sum()

@@ -14,8 +14,9 @@ ROOT = Path(sk_hsm.__file__).parent
 LAYERS = [
     ["display"],
     ["classifier"],
-    ["_state", "inference", "solvers"],
-    ["tree_builders", "node_weights"],
+    ["_state", "inference", "regularization"],
+    ["solvers"],
+    ["tree_builders", "node_weights", "priors"],
     ["label_tree", "validation", "progress", "_version"],
     ["tree_checks"],
     ["_kernels"],

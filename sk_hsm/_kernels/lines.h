@@ -68,10 +68,10 @@ static inline void line_exp(float *restrict y, const float *restrict x, float sh
     EACH y[c] *= scale[c];
 }
 
-/* sum of x log x for 0 <= x <= 1: x is split into m 2^e with m in [0.7, 1.4], and
+/* y = log(x) for normal x > 0, and finite for 0: x is split into m 2^e with m in [0.7, 1.4], and
    log m = 2 atanh((m - 1) / (m + 1)) is its series to the ninth power */
-static inline float line_sum_xlogx(const float *restrict x) {
-    float m[LINE], term[LINE];
+static inline void line_log(float *restrict y, const float *restrict x) {
+    float m[LINE];
     int32_t bits[LINE], exponent[LINE];
     memcpy(bits, x, sizeof(bits));
     EACH {
@@ -82,8 +82,15 @@ static inline float line_sum_xlogx(const float *restrict x) {
     EACH {
         float r = (m[c] - 1.0f) / (m[c] + 1.0f), s = r * r;
         float log_m = 2.0f * r * (1.0f + s * (0.333333333f + s * (0.2f + s * (0.142857143f + s * 0.111111111f))));
-        term[c] = x[c] * (log_m + 0.693147181f * (float)exponent[c]);
+        y[c] = log_m + 0.693147181f * (float)exponent[c];
     }
+}
+
+/* sum of x log x for 0 <= x <= 1 */
+static inline float line_sum_xlogx(const float *restrict x) {
+    float term[LINE];
+    line_log(term, x);
+    EACH term[c] *= x[c];
     return line_sum(term);
 }
 
@@ -163,6 +170,29 @@ static inline void row_step(float *restrict q, const float *restrict p, float *r
     float s = (divergence + 0.5f * norm1) / (a * norm2 + norm1);
     s = s < 1.0f ? s : 1.0f;
     for (int l = 0; l < width; l += LINE) line_move(q + l, step + l, s, cost);
+}
+
+/* less the mean over the n_present children; zero for the others */
+static inline void centre_present(float *restrict x, const float *restrict present, float n_present, int width) {
+    float mean = 0.0f;
+    for (int l = 0; l < width; l += LINE) {
+        EACH x[l + c] *= present[l + c];
+        mean += line_sum(x + l);
+    }
+    mean /= n_present;
+    for (int l = 0; l < width; l += LINE) line_axpy(x + l, -mean, present + l);
+}
+
+/* smoothed log-odds of a feature, from its sums by child */
+static inline void feature_log_odds(float *restrict odds, const double *restrict sums, const float *restrict shares,
+                                    double smoothing, int width) {
+    double total = 0.0;
+    for (int c = 0; c < width; c++) total += sums[c];
+    for (int l = 0; l < width; l += LINE) {
+        float ratio[LINE];
+        EACH ratio[c] = (float)((sums[l + c] + smoothing) / (total * shares[l + c] + smoothing));
+        line_log(odds + l, ratio);
+    }
 }
 
 #endif

@@ -77,8 +77,9 @@ def ascend_dual(
     square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
     costs : (n_rows,) float32, positive.
     dual : (n_rows, width) float32, in and out: q. At the start one at the row's own child.
-    weights : (n_features, width) float32, in and out: the transpose of W. At the start zero.
-    bias : (width,) float32, in and out: b. -1e30 for a child that does not exist.
+    weights : (n_features, width) float32, in and out: the transpose of W. Where it starts is
+        what it is pulled towards: ``||W - start||^2`` if that is not zero.
+    bias : (width,) float32, in and out: b, likewise. -1e30 for a child that does not exist.
     fit_intercept : whether b is trained.
     tol, max_iter : float and int, see above; max_iter bounds the passes.
     seed : int, of the order of visits.
@@ -128,6 +129,49 @@ def _dual_step(q, z, a):
     norm1, norm2 = np.sum(np.abs(D)) ** 2, np.sum(D**2)
     s = (divergence + norm1 / 2) / (a * norm2 + norm1) if norm1 else 1.0
     return divergence, D, min(1.0, s)
+
+
+# -- priors.pyx -------------------------------------------------------------
+
+
+def sum_by_child(indptr, indices, data, row_weights, child, sums):
+    """Add each row, times its weight, to the sum of its child.
+
+    indptr, indices, data : the rows, CSR.
+    row_weights : (n_rows,) float32.
+    child : (n_rows,) int64, the child that each row belongs to.
+    sums : (n_features, width) float64, in and out.
+    """
+    x = _dense(indptr, indices, data, len(sums))
+    np.add.at(sums.T, child, row_weights[:, None].astype(np.float64) * x)
+
+
+def log_odds(sums, shares, present, smoothing, out):
+    """Naive Bayes log-odds, ``log((S + a) / (E + a))`` less its mean over the children present.
+
+    S are the sums of a feature by child, and E what they would be if the feature did not
+    depend on the child: their total by shares.
+
+    sums : (n_features, width) float64, S.
+    shares : (width,) float32, the share of each child in the weight of all rows.
+    present : (width,) float32, 1 where a child has rows, else 0.
+    smoothing : float, a; positive.
+    out : (n_features, width) float32, out; 0 for a child not present.
+    """
+    odds = np.log((sums + smoothing) / (sums.sum(axis=1, keepdims=True) * shares + smoothing)) * present
+    out[...] = odds - odds.sum(axis=1, keepdims=True) / present.sum() * present
+
+
+def directions(sums, present, out):
+    """Each child's sum scaled to length one, less the mean over the children present.
+
+    sums : (n_features, width) float64.
+    present : (width,) float32, 1 where a child has rows, else 0.
+    out : (n_features, width) float32, out; 0 for a child not present.
+    """
+    lengths = np.linalg.norm(sums, axis=0)
+    unit = sums / np.where(lengths > 0, lengths, 1) * present
+    out[...] = unit - unit.sum(axis=1, keepdims=True) / present.sum() * present
 
 
 # -- paths.pyx --------------------------------------------------------------
@@ -356,8 +400,8 @@ def _two_means(x, mass, limits, side, max_iter, tol):
     A row scores its cosine to the left centroid less its cosine to the right one. Scores
     up to TIE are zero. The rows that score best are on the left, ties in their order: as many
     as have a mass nearest to the one of the rows above zero, bounded by limits (shares of all
-    mass), and neither none nor all. A centroid is the sum of its rows times their masses. It ends after max_iter
-    rounds, or when a round changes the side of at most ``tol * n_rows`` rows.
+    mass), and neither none nor all. A centroid is the sum of its rows times their masses. It
+    ends after max_iter rounds, or when a round changes the side of at most ``tol * n_rows`` rows.
     """
     n = len(x)
     low, high = limits * mass.sum()

@@ -1,0 +1,327 @@
+"""What each node's penalty is to be, from the log-loss of rows held out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .priors import PRIORS, Penalties, Penalty
+from .progress import Progress
+from .solvers import NodeRows, Problem, Workspace, ascend, costs_of, start_node, take_rows
+from .validation import MAX_WEIGHT
+
+# The share of rows held out, and of all rows that are tried at a level of the tree,
+# but at least MIN_ROWS of them. Of a node that has more, LARGE of all rows are tried, and
+# only with penalties near those of the level below: the fewer rows, the better a prior looks.
+HELD_OUT = 0.2
+TRIED = 1 / 40
+MIN_ROWS = 8000
+LARGE = 1 / 4
+# A level whose nodes hold out fewer distinct rows is decided with the level above.
+MIN_HELD_OUT = 100
+# With fewer in all, nothing is chosen: C is the middle one of those tried first.
+MIN_DECISIVE = 10
+
+# C is first tried at these powers of sqrt(10), over the mean square norm of a row.
+FIRST_C = (2, 5)
+C_STEP = 10**0.5
+# The scales of a prior, over the root of that, which are tried with C near zero; a half of
+# the best begins the search.
+SCALES = 4.0 ** np.arange(-4, 5)
+ROUNDS = 5
+# A step must gain this share of the log-loss: less is noise, and a larger C takes longer.
+WORTH = 0.005
+MAX_PASSES = 50
+TOL_EXACT = 1e-7  # where fits are exact, decisions must not hang on the order of rows
+
+
+@dataclass
+class Trial:
+    """Rows of one node: the first n_train to train, the others, n_held distinct ones, to be predicted."""
+
+    v: int
+    level: int
+    rows: NDArray[np.int64]
+    n_train: int
+    n_held: int
+    is_large: bool
+
+
+def choose_penalties(
+    problem: Problem, C: float | str, prior: str | None, n_jobs: int | None, progress: Progress
+) -> Penalties:
+    """The penalty of each node: as given, and what is left open by held-out log-loss.
+
+    C may be "auto", and prior "auto", None or a name; the scale of a prior is always open. A
+    pattern search finds one penalty for all levels: from the best of a few, by steps of
+    sqrt(10) in C and 2 in scale, for as long as one gains. Then a level may take another of
+    those tried, if that is worth it.
+    """
+    if C != "auto" and prior is None:
+        return Penalties.of_nodes([Penalty(float(C), "none", 0.0)] * problem.tree.n_inner)
+    priors = _open_priors(problem, prior)
+    trials, level_of_node = sample_trials(problem, node_levels(problem))
+    first_C = [_usual_C(problem) * C_STEP**k for k in FIRST_C] if C == "auto" else [float(C)]
+    if sum(trial.n_held for trial in trials) < MIN_DECISIVE:
+        undecided = Penalty(first_C[len(first_C) // 2], priors[0], float(priors[0] != "none"))
+        return Penalties.of_nodes([undecided] * problem.tree.n_inner)
+    search = Search(problem, trials, level_of_node, C == "auto", n_jobs)
+    search.choose_for_all(
+        [Penalty(c, prior, s / 2) for prior in priors for s in [search.best_scale(prior)] for c in first_C]
+    )
+    search.choose_for_each()
+    for level, (best, loss) in enumerate(zip(search.best, search.loss, strict=True)):
+        prior = f"{best.scale:.3g} * {best.prior}"
+        progress.say(f"level {level}: C={best.C:.3g}, prior {prior}, held-out log-loss {loss:.4f}")
+    return Penalties.of_nodes([search.best[level] for level in level_of_node])
+
+
+def _open_priors(problem: Problem, prior: str | None) -> list[str]:
+    negative = problem.X.data.min(initial=0) < 0
+    if prior == "naive_bayes" and negative:
+        raise ValueError(
+            f"prior='naive_bayes' needs features that are not negative, got {problem.X.data.min():.3g}: "
+            "use prior='centroid'"
+        )
+    if prior == "auto":
+        return ["none", "centroid"] if negative else list(PRIORS)
+    return [prior or "none"]
+
+
+def _mean_square_norm(problem: Problem) -> float:
+    weights = problem.row_weights.astype(np.float64)
+    return max(float(np.average(problem.square_norms.astype(np.float64), weights=weights)), 1e-30)
+
+
+def _usual_C(problem: Problem) -> float:
+    """1 / (mean square norm of a row), or as much less as leaves room to move."""
+    room = MAX_WEIGHT / float(problem.row_weights.max()) / C_STEP ** FIRST_C[-1]
+    return min(max(1 / _mean_square_norm(problem), 1e-30), room)
+
+
+def _rounded(x: float) -> float:
+    """Six digits of x, so that the order of rows does not show."""
+    return float(f"{x:.6g}")
+
+
+class Search:
+    """Held-out log-loss of penalties at each level of the tree, and the best of them.
+
+    Losses are per row of the fit, so that those of the levels add up to the tree's.
+    """
+
+    def __init__(
+        self, problem: Problem, trials: list[Trial], level_of_node: NDArray, move_C: bool, n_jobs: int | None
+    ) -> None:
+        tol, most = (TOL_EXACT, problem.max_iter) if problem.is_small else (problem.tol, MAX_PASSES)
+        self.problem = replace(problem, tol=tol, max_iter=min(problem.max_iter, most))
+        self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
+        self.space = Workspace(problem.X.shape[1])
+        n_levels = int(level_of_node.max()) + 1
+        self.scale = self._rows_of_levels(level_of_node) / len(problem.y)
+        for level in range(n_levels):
+            held = [t.rows[t.n_train :] for t in trials if t.level == level]
+            self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
+        self.scales = [_rounded(s / np.sqrt(_mean_square_norm(problem))) for s in SCALES]
+        self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
+        self.small = [level for level in range(n_levels) if level not in self.large]
+        self.table: dict[Penalty, NDArray[np.float64]] = {}
+        self.best = [Penalty(1.0, "none", 0.0)] * n_levels
+        self.loss = np.full(n_levels, np.inf)
+
+    def _rows_of_levels(self, level_of_node: NDArray[np.int64]) -> NDArray[np.float64]:
+        start, stop = self.problem.row_ranges
+        return np.bincount(level_of_node, weights=np.subtract(stop, start))
+
+    def best_scale(self, prior: str) -> float:
+        """Which of the scales gives a prior alone the least log-loss, over the small levels."""
+        if prior == "none":
+            return 0.0
+        return self.scales[np.argmin(self._sum(lambda trial: self._prior_losses(trial, prior), self.small))]
+
+    def choose_for_all(self, starts: list[Penalty]) -> None:
+        """The penalty best for all small levels together, by steps from the best of starts."""
+        for _ in range(ROUNDS):
+            self._evaluate(starts, self.small)
+            best = min(self.table, key=lambda penalty: self.table[penalty][self.small].sum())
+            gain = self.loss[self.small].sum() - self.table[best][self.small].sum()
+            if not gain > WORTH * self.table[best][self.small].sum():
+                break
+            for level in self.small:
+                self.best[level], self.loss[level] = best, self.table[best][level]
+            starts = self._neighbours(best, True)
+
+    def choose_for_each(self) -> None:
+        """At a level, the penalty that gains enough over the common one; large ones from the bottom up."""
+        worth = WORTH * self.loss[self.small].sum()
+        for level in self.small:
+            self._improve(level, worth)
+        for level in sorted(self.large, reverse=True):
+            below = self.best[level + 1]
+            self._evaluate([below, below._replace(scale=below.scale / 4)], [level])
+            self._improve(level, 0.0)
+            for _ in range(ROUNDS):
+                self._evaluate(self._neighbours(self.best[level], False), [level])
+                if not self._improve(level, WORTH * self.loss[level]):
+                    break
+
+    def _improve(self, level: int, worth: float) -> bool:
+        best = min(self.table, key=lambda penalty: self.table[penalty][level])
+        improved = bool(self.table[best][level] < self.loss[level] - worth)
+        if improved:
+            self.best[level], self.loss[level] = best, self.table[best][level]
+        return improved
+
+    def _neighbours(self, penalty: Penalty, move_scale: bool) -> list[Penalty]:
+        C, prior, scale = penalty
+        near = [Penalty(C * f, prior, scale) for f in (C_STEP, 1 / C_STEP)] if self.move_C else []
+        return near + ([Penalty(C, prior, scale * f) for f in (2.0, 0.5)] if move_scale and scale else [])
+
+    def _evaluate(self, penalties: list[Penalty], levels: list[int]) -> None:
+        """Put the losses of penalties that are not there into the table; infinite at other levels."""
+        largest_C = MAX_WEIGHT / float(self.problem.row_weights.max())
+        penalties = [Penalty(_rounded(C), *rest) for C, *rest in penalties if C <= largest_C]
+        blank = np.full(len(self.best), np.inf)
+        new = [p for p in penalties if np.isinf(self.table.get(p, blank)[levels]).any()]
+        losses = self._by_level(lambda trial: self._losses(trial, new), levels) if new else []
+        for penalty, loss in zip(new, losses, strict=True):
+            self.table[penalty] = self.table.get(penalty, blank).copy()
+            self.table[penalty][levels] = loss[levels]
+
+    def _sum(self, run: Callable[[Trial], NDArray], levels: list[int]) -> NDArray[np.float64]:
+        return self._by_level(run, levels)[:, levels].sum(axis=1)
+
+    def _by_level(self, run: Callable[[Trial], NDArray], levels: list[int]) -> NDArray[np.float64]:
+        """What run gives, n numbers for a trial, as log-loss by level: (n, n_levels)."""
+        trials = [trial for trial in self.trials if trial.level in levels]
+        done = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
+            delayed(lambda part: [run(trial) for trial in part])(trials[lo : lo + 8])
+            for lo in range(0, len(trials), 8)
+        )
+        losses = [loss for part in done for loss in part]
+        total = np.zeros((len(losses[0]), len(self.best)))
+        for trial, loss in zip(trials, losses, strict=True):
+            total[:, trial.level] += loss * self.scale[trial.level]
+        return total
+
+    def _losses(self, trial: Trial, penalties: list[Penalty]) -> NDArray[np.float64]:
+        train, held, X_held = self._take(trial)
+        losses, starts = np.zeros(len(penalties)), {}
+        for k, (C, prior, scale) in enumerate(penalties):
+            if prior not in starts:
+                starts[prior] = [start.copy() for start in self._start(trial, train, prior)]
+            weights, bias = starts[prior][0] * np.float32(scale), starts[prior][1].copy()
+            ascend(self.problem, train, costs_of(train, bias, C), weights, bias, trial.v, self.space)
+            losses[k] = _log_loss(X_held @ weights + bias, held)
+        return losses
+
+    def _prior_losses(self, trial: Trial, prior: str) -> NDArray[np.float64]:
+        train, held, X_held = self._take(trial)
+        weights, bias = self._start(trial, train, prior)
+        logits = X_held @ weights
+        return np.array([_log_loss(np.float32(scale) * logits + bias, held) for scale in self.scales])
+
+    def _take(self, trial: Trial) -> tuple[NodeRows, NodeRows, sparse.csr_array]:
+        rows = take_rows(self.problem, trial.v, trial.rows, self.space)
+        train, held = rows.part(0, trial.n_train), rows.part(trial.n_train, len(trial.rows))
+        shape = (len(held.child), len(rows.features))
+        return train, held, sparse.csr_array((held.data, held.indices, held.indptr), shape=shape)
+
+    def _start(self, trial: Trial, train: NodeRows, prior: str) -> tuple[NDArray, NDArray]:
+        return start_node(self.problem, train, self.problem.arity(trial.v), prior, self.space)
+
+
+def _log_loss(logits: NDArray[np.float32], rows: NodeRows) -> float:
+    # scipy's logsumexp takes ten times as long for so few rows
+    logits = logits - logits.max(axis=1, keepdims=True)
+    log_p = logits[np.arange(len(logits)), rows.child] - np.log(np.exp(logits).sum(axis=1))
+    return float(-(rows.row_weights @ log_p.astype(np.float64)))
+
+
+# -- which rows -------------------------------------------------------------
+
+
+def node_levels(problem: Problem) -> NDArray[np.int64]:
+    """Depth of each inner node."""
+    levels = np.zeros(problem.tree.n_inner, dtype=np.int64)
+    for depth, children in enumerate(problem.tree._levels(), start=1):
+        levels[children[children < len(levels)]] = depth
+    return levels
+
+
+def sample_trials(problem: Problem, levels: NDArray[np.int64]) -> tuple[list[Trial], NDArray[np.int64]]:
+    """Trials of some nodes of each level; and for each node the level whose penalty it takes."""
+    keys = row_keys(problem)
+    held = _is_held_out(problem, keys)
+    trials: list[Trial] = []
+    groups = np.zeros(levels.max(initial=0) + 1, dtype=np.int64)
+    for level in range(len(groups)):
+        here = _trials_of_level(problem, np.flatnonzero(levels == level), keys, held)
+        if level > 0:
+            groups[level] = groups[level - 1] + (sum(trial.n_held for trial in here) >= MIN_HELD_OUT)
+        trials += [replace(trial, level=int(groups[level])) for trial in here]
+    return trials, groups[levels]
+
+
+def _trials_of_level(
+    problem: Problem, nodes: NDArray[np.int64], keys: NDArray[np.uint64], held: NDArray[np.bool_]
+) -> list[Trial]:
+    """Nodes drawn at random until they have as many rows as are to be tried."""
+    most = left = max(MIN_ROWS, int(TRIED * len(keys)))
+    trials = []
+    for v in nodes[np.argsort(_mix(nodes.astype(np.uint64) + np.uint64(problem.seed)))]:
+        if left <= 0:
+            break
+        trials.append(_trial(problem, int(v), keys, held, most))
+        left -= len(problem.rows_of(v))
+    return [trial for trial in trials if trial is not None]
+
+
+def _trial(
+    problem: Problem, v: int, keys: NDArray[np.uint64], held: NDArray[np.bool_], most: int
+) -> Trial | None:
+    """About `most` rows of node v, or None where nothing can be held out."""
+    rows = problem.rows_of(v)
+    is_large = len(rows) > most
+    largest = int(LARGE * len(keys))
+    if is_large and len(rows) > largest:
+        order = _mix(keys[rows])
+        rows = rows[order <= np.partition(order, largest)[largest]]
+    train, test = rows[~held[rows]], rows[held[rows]]
+    child = problem.children_of(v, train)
+    test = test[np.isin(problem.children_of(v, test), child)]
+    if not len(test) or len(np.unique(child)) < 2:
+        return None
+    return Trial(v, 0, np.concatenate([train, test]), len(train), len(np.unique(keys[test])), is_large)
+
+
+def _is_held_out(problem: Problem, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """HELD_OUT of the rows by their keys, but of no class the one with the largest key."""
+    last = np.zeros(problem.tree.n_classes, dtype=np.uint64)
+    np.maximum.at(last, problem.y, keys)
+    return (keys < np.uint64(HELD_OUT * 2**64)) & (keys < last[problem.y])
+
+
+def row_keys(problem: Problem) -> NDArray[np.uint64]:
+    """Random numbers that depend on nothing but a row's values and class.
+
+    Rows that are the same are held out together: otherwise what is held out would be known,
+    and a row of weight 2 would not be the same as two rows.
+    """
+    X = problem.X
+    values = _mix(X.indices.astype(np.uint64) << np.uint64(32) | X.data.view(np.uint32))
+    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])  # wraps around, as it may
+    return _mix(sums[X.indptr[1:]] - sums[X.indptr[:-1]] + _mix(problem.y.astype(np.uint64)))
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Splitmix64."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))

@@ -1,0 +1,162 @@
+"""C and the prior: what is minimised, and what is chosen for it."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from sklearn.datasets import load_digits
+
+import sk_hsm.regularization as regularization
+from sk_hsm import HierarchicalSoftmaxClassifier
+
+
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+def guess(prior, X, y, weights):
+    """The centre of the penalty of one node, before it is scaled; from the formula."""
+    sums = np.array([weights[y == c] @ X[y == c] for c in range(10)])
+    share = np.array([weights[y == c].sum() for c in range(10)]) / weights.sum()
+    if prior == "naive_bayes":
+        a = 0.5 * (weights @ np.abs(X).sum(axis=1)) / (weights @ (X != 0).sum(axis=1))
+        G = np.log((sums + a) / (share[:, None] * sums.sum(axis=0) + a))
+    else:
+        G = sums / np.linalg.norm(sums, axis=1, keepdims=True)
+    b = np.log(share)
+    return G - G.mean(axis=0), b - b.mean()
+
+
+@pytest.mark.parametrize("prior", ["naive_bayes", "centroid"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("C", [0.01, 3.0])
+def test_the_penalty_pulls_towards_the_prior(prior, fit_intercept, C):
+    """One node minimises ||W - scale G||^2 / 2 + C sum of weight * log-loss."""
+    X, y = digits()
+    X, y = X[:400].astype(np.float32), y[:400]
+    weights = np.random.default_rng(0).integers(1, 4, len(y)).astype(float)
+    clf = HierarchicalSoftmaxClassifier(
+        arity=10, C=C, prior=prior, fit_intercept=fit_intercept, random_state=0
+    ).fit(X, y, sample_weight=weights)
+    assert clf.prior_.tolist() == [prior] and clf.C_.tolist() == [C]
+    G, b = guess(prior, X.astype(float), y, weights)
+    A = np.column_stack([X, np.ones(len(X))]) if fit_intercept else X.astype(float)
+    centre = clf.prior_scale_[0] * G
+    centre = np.column_stack([centre, b]) if fit_intercept else centre
+
+    def objective(flat):
+        W = flat.reshape(centre.shape)
+        log_p = log_softmax(A @ W.T, axis=1)
+        errors = np.exp(log_p) - np.eye(10)[y]
+        value = np.sum((W - centre) ** 2) / 2 - C * weights @ log_p[np.arange(len(y)), y]
+        return value, (W - centre + C * (weights[:, None] * errors).T @ A).ravel()
+
+    best = minimize(
+        objective, centre.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 5000, "ftol": 1e-15}
+    )
+    proba = np.exp(log_softmax(A @ best.x.reshape(centre.shape).T, axis=1))
+    np.testing.assert_allclose(clf.predict_proba(X), proba, rtol=0, atol=2e-5)
+
+
+def test_without_a_prior_nothing_is_chosen():
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=4, C=2.0, prior=None, random_state=0).fit(X, y)
+    assert (clf.C_ == 2.0).all() and (clf.prior_ == "none").all() and (clf.prior_scale_ == 0).all()
+    assert len(clf.C_) == len(clf.prior_) == len(clf.prior_scale_) == clf.tree_.n_inner
+
+
+@pytest.mark.parametrize("arity", [4, 10])
+def test_what_is_chosen_is_near_the_best_of_a_grid(arity):
+    """Over four splits: log-loss within 2 %, accuracy within half a point of the best C of a grid."""
+    X, y = digits()
+    loss, accuracy = [], []
+    for seed in range(4):
+        test = np.random.default_rng(seed).random(len(y)) < 0.3
+        fits = [HierarchicalSoftmaxClassifier(arity=arity, random_state=seed)]
+        for C in 10 ** np.arange(-1, 3.1, 0.5):
+            fits.append(HierarchicalSoftmaxClassifier(arity=arity, C=C, prior=None, random_state=seed))
+        fits = [clf.fit(X[~test], y[~test]) for clf in fits]
+        losses = [-clf.log_proba_of(X[test], y[test]).mean() for clf in fits]
+        scores = [clf.score(X[test], y[test]) for clf in fits]
+        loss.append(losses[0] / min(losses[1:]))
+        accuracy.append(scores[0] - max(scores[1:]))
+    assert np.mean(loss) <= 1.02
+    assert np.mean(accuracy) >= -0.005
+
+
+def test_noise_is_regularised_more_than_clean_rows():
+    X, y = digits()
+    clean = HierarchicalSoftmaxClassifier(arity=10, prior=None, random_state=0).fit(X, y)
+    noisy = HierarchicalSoftmaxClassifier(arity=10, prior=None, random_state=0).fit(
+        X, np.where(np.random.default_rng(0).random(len(y)) < 0.5, np.random.default_rng(1).permutation(y), y)
+    )
+    assert noisy.C_[0] < clean.C_[0]
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e3])
+def test_c_follows_the_scale_of_the_features(scale):
+    # C ||x||^2 is what counts; other values are held out, so that it is not exactly the same
+    X, y = digits()
+    near = HierarchicalSoftmaxClassifier(arity=10, fit_intercept=False, random_state=0).fit(X, y)
+    far = HierarchicalSoftmaxClassifier(arity=10, fit_intercept=False, random_state=0).fit(scale * X, y)
+    assert 0.09 < far.C_[0] * scale**2 / near.C_[0] < 11
+    assert np.mean(far.predict(scale * X) == near.predict(X)) > 0.98
+
+
+def test_the_choice_does_not_depend_on_n_jobs_or_the_order_of_rows():
+    X, y = digits()
+    fits = [HierarchicalSoftmaxClassifier(arity=3, n_jobs=n, random_state=0).fit(X, y) for n in (1, 2)]
+    order = np.random.default_rng(0).permutation(len(y))
+    fits.append(
+        HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(sparse.csr_array(X)[order], y[order])
+    )
+    for other in fits[1:]:
+        for name in ("C_", "prior_", "prior_scale_"):
+            np.testing.assert_array_equal(getattr(fits[0], name), getattr(other, name))
+
+
+def test_rows_that_are_the_same_are_held_out_together():
+    X, y = digits()
+    problem = regularization.Problem(
+        sparse.csr_array(np.repeat(X, 2, axis=0).astype(np.float32)), np.repeat(y, 2).astype(np.int32),
+        np.ones(2 * len(y), np.float32), None, True, 0.01, 10, 0,
+    )  # fmt: skip
+    keys = regularization.row_keys(problem)
+    np.testing.assert_array_equal(keys[::2], keys[1::2])
+    assert len(np.unique(keys)) > 0.99 * len(y)
+
+
+def test_every_class_keeps_a_row_to_train_on():
+    X, y = digits()
+    X, y = X[:60], np.repeat(np.arange(30), 2)
+    clf = HierarchicalSoftmaxClassifier("balanced", arity=4, random_state=0).fit(X, y)
+    assert np.isfinite(clf.log_proba_of(X, y)).all()
+
+
+def test_one_row_a_class_leaves_nothing_to_hold_out():
+    X, _ = digits()
+    for prior in (None, "centroid", "auto"):
+        clf = HierarchicalSoftmaxClassifier(prior=prior, random_state=0).fit(X[:40], np.arange(40))
+        assert (clf.C_ > 0).all()
+        np.testing.assert_array_equal(clf.predict(X[:40]), np.arange(40))
+
+
+def test_naive_bayes_needs_features_that_are_not_negative():
+    X, y = digits()
+    with pytest.raises(
+        ValueError, match="prior='naive_bayes' needs features that are not negative, got -1: use"
+    ):
+        HierarchicalSoftmaxClassifier(prior="naive_bayes").fit(X - 1, y)
+    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X - 1, y)
+    assert np.isin(clf.prior_, ["none", "centroid"]).all()
+
+
+def test_a_large_node_is_tried_near_the_level_below(monkeypatch):
+    X, y = digits()
+    monkeypatch.setattr(regularization, "MIN_ROWS", 600)
+    clf = HierarchicalSoftmaxClassifier(arity=4, random_state=0).fit(X, y)
+    assert clf.tree_.n_inner > 1
+    assert clf.prior_[0] == clf.prior_[1]
+    assert clf.prior_scale_[0] in (clf.prior_scale_[1], clf.prior_scale_[1] / 4)
