@@ -103,7 +103,7 @@ def test_sparse_probabilities_are_the_large_dense_ones(fitted):
     np.testing.assert_array_equal(by_floor.toarray(), np.where(dense >= 0.05, dense, 0))
     by_k = clf.predict_proba_sparse(X, k=3)
     assert (np.diff(by_k.indptr) == 3).all()
-    np.testing.assert_array_equal(by_k.max(axis=1).toarray(), dense.max(axis=1))
+    np.testing.assert_array_equal(by_k.toarray().max(axis=1), dense.max(axis=1))
     both = clf.predict_proba_sparse(X, k=3, min_proba=0.05)
     np.testing.assert_array_equal(both.toarray(), np.where(by_k.toarray() >= 0.05, by_k.toarray(), 0))
 

@@ -67,6 +67,7 @@ def test_without_a_prior_nothing_is_chosen():
     assert len(clf.C_) == len(clf.prior_) == len(clf.prior_scale_) == clf.tree_.n_inner
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arity", [4, 10])
 def test_what_is_chosen_is_near_the_best_of_a_grid(arity):
     """Over four splits: log-loss within 2 %, accuracy within half a point of the best C of a grid."""

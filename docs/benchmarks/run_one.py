@@ -288,7 +288,6 @@ class VowpalWabbit(Method):
 
 METHODS = {
     "sk_hsm": SkHsm,
-    "sk_hsm_3": SkHsm,
     "sk_hsm_flat": SkHsm,
     "napkinxc_hsm": NapkinXC,
     "pecos": Pecos,
