@@ -44,9 +44,12 @@ class Penalties:
 
 def smoothing_of(X: sparse.csr_array, row_weights: NDArray) -> float:
     """SMOOTHING in the unit of the features: the mean of the non-zeros, each row by its weight."""
-    row_sums = np.asarray(abs(X).sum(axis=1, dtype=np.float64)).ravel()
-    n_values = row_weights @ np.diff(X.indptr)
-    return float(SMOOTHING * (row_weights @ row_sums) / n_values) if n_values else SMOOTHING
+    magnitude = np.abs(X.data, dtype=np.float64)
+    before = np.zeros((2, len(magnitude) + 1))
+    np.cumsum(magnitude, out=before[0, 1:])
+    np.cumsum(magnitude > 0, out=before[1, 1:])  # stored zeros do not count
+    total, number = (before[:, X.indptr[1:]] - before[:, X.indptr[:-1]]) @ row_weights.astype(np.float64)
+    return float(SMOOTHING * total / number) if number > 0 else SMOOTHING
 
 
 def write_guess(

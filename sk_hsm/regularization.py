@@ -28,7 +28,7 @@ MIN_HELD_OUT = 100
 MIN_DECISIVE = 10
 
 # C is first tried at these powers of sqrt(10), over the mean square norm of a row.
-FIRST_C = (2, 5)
+FIRST_C = (1, 4)
 C_STEP = 10**0.5
 # The scales of a prior, over the root of that, which are tried with C near zero; a half of
 # the best begins the search.
@@ -36,7 +36,7 @@ SCALES = 4.0 ** np.arange(-4, 5)
 ROUNDS = 5
 # A step must gain this share of the log-loss: less is noise, and a larger C takes longer.
 WORTH = 0.005
-MAX_PASSES = 50
+MAX_PASSES = 25
 TOL_EXACT = 1e-7  # where fits are exact, decisions must not hang on the order of rows
 
 
@@ -112,7 +112,7 @@ def _rounded(x: float) -> float:
 class Search:
     """Held-out log-loss of penalties at each level of the tree, and the best of them.
 
-    Losses are per row of the fit, so that those of the levels add up to the tree's.
+    Losses are per unit of weight of the fit, so that those of the levels add up to the tree's.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class Search:
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
         self.space = Workspace(problem.X.shape[1])
         n_levels = int(level_of_node.max()) + 1
-        self.scale = self._rows_of_levels(level_of_node) / len(problem.y)
+        self.scale = self._shares(level_of_node)
         for level in range(n_levels):
             held = [t.rows[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
@@ -134,9 +134,11 @@ class Search:
         self.best = [Penalty(1.0, "none", 0.0)] * n_levels
         self.loss = np.full(n_levels, np.inf)
 
-    def _rows_of_levels(self, level_of_node: NDArray[np.int64]) -> NDArray[np.float64]:
-        start, stop = self.problem.row_ranges
-        return np.bincount(level_of_node, weights=np.subtract(stop, start))
+    def _shares(self, level_of_node: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The weight of the rows that come to each level, over that of all."""
+        order, (start, stop) = self.problem.row_order[0], self.problem.row_ranges
+        before = np.concatenate([[0], np.cumsum(self.problem.row_weights[order], dtype=float)])
+        return np.bincount(level_of_node, weights=before[stop] - before[start]) / before[-1]
 
     def best_scale(self, prior: str) -> float:
         """Which of the scales gives a prior alone the least log-loss, over the small levels."""
@@ -315,6 +317,7 @@ def row_keys(problem: Problem) -> NDArray[np.uint64]:
     """
     X = problem.X
     values = _mix(X.indices.astype(np.uint64) << np.uint64(32) | X.data.view(np.uint32))
+    values[X.data == 0] = 0  # a stored zero is as good as none
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])  # wraps around, as it may
     return _mix(sums[X.indptr[1:]] - sums[X.indptr[:-1]] + _mix(problem.y.astype(np.uint64)))
 
