@@ -66,7 +66,7 @@ def choose_penalties(
         return Penalties.of_nodes([Penalty(float(C), "none", 0.0)] * problem.tree.n_inner)
     priors = _open_priors(problem, prior)
     trials, level_of_node = sample_trials(problem, node_levels(problem))
-    first_C = [_usual_C(problem) * C_STEP**k for k in FIRST_C] if C == "auto" else [float(C)]
+    first_C = [_rounded(_usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
     if sum(trial.n_held for trial in trials) < MIN_DECISIVE:
         undecided = Penalty(first_C[len(first_C) // 2], priors[0], float(priors[0] != "none"))
         return Penalties.of_nodes([undecided] * problem.tree.n_inner)
@@ -181,13 +181,13 @@ class Search:
 
     def _neighbours(self, penalty: Penalty, move_scale: bool) -> list[Penalty]:
         C, prior, scale = penalty
-        near = [Penalty(C * f, prior, scale) for f in (C_STEP, 1 / C_STEP)] if self.move_C else []
+        largest_C = MAX_WEIGHT / float(self.problem.row_weights.max())
+        moved = [_rounded(C * f) for f in (C_STEP, 1 / C_STEP)] if self.move_C else []
+        near = [Penalty(c, prior, scale) for c in moved if c <= largest_C]
         return near + ([Penalty(C, prior, scale * f) for f in (2.0, 0.5)] if move_scale and scale else [])
 
     def _evaluate(self, penalties: list[Penalty], levels: list[int]) -> None:
         """Put the losses of penalties that are not there into the table; infinite at other levels."""
-        largest_C = MAX_WEIGHT / float(self.problem.row_weights.max())
-        penalties = [Penalty(_rounded(C), *rest) for C, *rest in penalties if C <= largest_C]
         blank = np.full(len(self.best), np.inf)
         new = [p for p in penalties if np.isinf(self.table.get(p, blank)[levels]).any()]
         losses = self._by_level(lambda trial: self._losses(trial, new), levels) if new else []

@@ -6,6 +6,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 
 import sk_hsm.regularization as regularization
 from sk_hsm import HierarchicalSoftmaxClassifier
@@ -31,7 +32,7 @@ def guess(prior, X, y, weights):
 
 @pytest.mark.parametrize("prior", ["naive_bayes", "centroid"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-@pytest.mark.parametrize("C", [0.01, 3.0])
+@pytest.mark.parametrize("C", [0.01, 10 / 3])
 def test_the_penalty_pulls_towards_the_prior(prior, fit_intercept, C):
     """One node minimises ||W - scale G||^2 / 2 + C sum of weight * log-loss."""
     X, y = digits()
@@ -85,6 +86,14 @@ def test_what_is_chosen_is_near_the_best_of_a_grid(arity):
         accuracy.append(scores[0] - max(scores[1:]))
     assert np.mean(loss) <= 1.02
     assert np.mean(accuracy) >= -0.005
+
+
+def test_the_largest_c_that_is_allowed_is_used():
+    X, y = digits()
+    C = float(np.finfo(np.float32).max)
+    clf = HierarchicalSoftmaxClassifier(C=C, prior="centroid", max_iter=3, random_state=0)
+    with pytest.warns(ConvergenceWarning):
+        assert clf.fit(X[:300], y[:300]).C_.tolist() == [C]
 
 
 def test_noise_is_regularised_more_than_clean_rows():
