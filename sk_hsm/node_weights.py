@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +12,7 @@ HASH_FACTOR = np.uint32(2654435769)  # odd, so that feature -> key can be invert
 _ARRAYS = ("lines", "line_ptr", "keys", "key_ptr", "buckets", "bucket_ptr", "shifts")
 
 
-def n_lines(arity: int) -> int:
+def n_lines(arity: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
     """Lines that one feature takes in a node of so many children."""
     return -(-arity // LINE)
 
@@ -54,29 +52,21 @@ class NodeWeights:
             setattr(self, name, arrays[name])
 
     @classmethod
-    def from_nodes(cls, nodes: Sequence[tuple[NDArray[np.uint32], NDArray[np.float32]]]) -> NodeWeights:
-        """From the sorted keys and the lines, bias first, of each node."""
-        n_keys = np.array([len(keys) for keys, _ in nodes], dtype=np.int64)
-        key_ptr = _offsets(n_keys)
-        keys = np.concatenate([np.zeros(0, np.uint32), *(keys for keys, _ in nodes)])
-        bits = np.ceil(np.log2(np.maximum(n_keys, 1))).astype(np.int32)
-        shifts = 32 - bits
+    def of_sizes(cls, n_features: NDArray[np.int64], arities: NDArray[np.int64]) -> NodeWeights:
+        """With room, not yet filled, for the features and the children of each node."""
+        bits = np.ceil(np.log2(np.maximum(n_features, 1))).astype(np.int32)
+        key_ptr = _offsets(n_features)
+        line_ptr = _offsets((n_features + 1) * n_lines(arities))
         bucket_ptr = _offsets((1 << bits.astype(np.int64)) + 1)
-        node_of_key = np.repeat(np.arange(len(nodes)), n_keys)
-        bucket = bucket_ptr[node_of_key] + (keys.astype(np.int64) >> shifts[node_of_key])
-        counts = np.bincount(bucket, minlength=bucket_ptr[-1])
-        node_of_bucket = np.repeat(np.arange(len(nodes)), np.diff(bucket_ptr))
-        buckets = np.cumsum(counts) - counts - key_ptr[node_of_bucket]
-        lines = [lines.reshape(-1, LINE) for _, lines in nodes]
         return cls(
             dict(
-                lines=_stack_lines(lines),
-                line_ptr=_offsets(np.array([len(block) for block in lines], dtype=np.int64)),
-                keys=keys,
+                lines=aligned_empty(line_ptr[-1] * LINE).reshape(-1, LINE),
+                line_ptr=line_ptr,
+                keys=np.empty(key_ptr[-1], dtype=np.uint32),
                 key_ptr=key_ptr,
-                buckets=buckets.astype(np.int32),
+                buckets=np.empty(bucket_ptr[-1], dtype=np.int32),
                 bucket_ptr=bucket_ptr,
-                shifts=shifts.astype(np.int32),
+                shifts=32 - bits,
             )
         )
 
@@ -106,10 +96,3 @@ def aligned_empty(size: int, dtype: type = np.float32) -> NDArray:
 
 def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-
-
-def _stack_lines(blocks: list[NDArray[np.float32]]) -> NDArray[np.float32]:
-    stacked = aligned_empty(sum(map(len, blocks)) * LINE).reshape(-1, LINE)
-    if blocks:
-        np.concatenate(blocks, out=stacked)
-    return stacked

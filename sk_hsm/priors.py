@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
-from ._kernels import priors as kernels
+from ._kernels.rows import sum_magnitudes
 
-PRIORS = ("none", "naive_bayes", "centroid")
+PRIORS = ("none", "naive_bayes", "centroid")  # kernels know them by number
 
 # Naive Bayes adds this many occurrences of mean value to each feature of each child.
 SMOOTHING = 0.5
@@ -38,45 +38,21 @@ class Penalties:
         C, prior, scale = zip(*penalties, strict=True) if penalties else ((), (), ())
         return cls(np.array(C, float), np.array(prior, "U11"), np.array(scale, float))
 
+    @cached_property
+    def code(self) -> NDArray[np.int32]:
+        """The number of each prior in PRIORS."""
+        return np.array([PRIORS.index(name) for name in self.prior.tolist()], dtype=np.int32)
+
     def __getitem__(self, v: int) -> Penalty:
         return Penalty(float(self.C[v]), str(self.prior[v]), float(self.scale[v]))
 
 
-def smoothing_of(X: sparse.csr_array, row_weights: NDArray) -> float:
+def smoothing_of(
+    rows: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]], row_weights: NDArray
+) -> float:
     """SMOOTHING in the unit of the features: the mean of the non-zeros, each row by its weight."""
-    magnitude = np.abs(X.data, dtype=np.float64)
-    before = np.zeros((2, len(magnitude) + 1))
-    np.cumsum(magnitude, out=before[0, 1:])
-    np.cumsum(magnitude > 0, out=before[1, 1:])  # stored zeros do not count
-    total, number = (before[:, X.indptr[1:]] - before[:, X.indptr[:-1]]) @ row_weights.astype(np.float64)
-    return float(SMOOTHING * total / number) if number > 0 else SMOOTHING
-
-
-def write_guess(
-    prior: str,
-    rows: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
-    row_weights: NDArray[np.float32],
-    child: NDArray[np.int64],
-    smoothing: float,
-    sums: NDArray[np.float64],
-    weights: NDArray[np.float32],
-    bias: NDArray[np.float32],
-) -> None:
-    """Write a node's guess into weights (n_features, width) and bias (width,); sums are zeros.
-
-    "naive_bayes": the log-odds of Rennie et al. (2003), smoothed. "centroid": the direction
-    of each child's mean row. Both are centred over the children that have rows. The bias is
-    the logarithm of each child's share of the weight. Summed in float64 and rounded once, so
-    that it does not depend on the order of rows.
-    """
-    share = np.bincount(child, weights=row_weights, minlength=len(bias))
-    share = (share / share.sum()).astype(np.float32)
-    present = (share > 0).astype(np.float32)
-    kernels.sum_by_child(*rows, row_weights, child, sums)
-    if prior == "naive_bayes":
-        kernels.log_odds(sums, share, present, smoothing, weights)
-    else:
-        kernels.directions(sums, present, weights)
-    seen = share > 0
-    log_share = np.log(share[seen])
-    bias[seen] = log_share - log_share.mean()
+    indptr, _, data = rows
+    sums, counts = np.empty(len(row_weights)), np.empty(len(row_weights), np.int64)
+    sum_magnitudes(indptr, data, sums, counts)
+    number = np.sum(row_weights * counts)  # stored zeros do not count
+    return float(SMOOTHING * np.sum(row_weights * sums) / number) if number > 0 else SMOOTHING

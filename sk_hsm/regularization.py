@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from scipy import sparse
 
+from ._kernels.nodes import NodeTrainer
+from ._kernels.rows import hash_rows
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
-from .solvers import NodeRows, Problem, Workspace, ascend, costs_of, start_node, take_rows
+from .solvers import Problem
 from .validation import MAX_WEIGHT
 
 # The share of rows held out, and of all rows that are tried at a level of the tree,
@@ -37,6 +37,7 @@ ROUNDS = 5
 # A step must gain this share of the log-loss: less is noise, and a larger C takes longer.
 WORTH = 0.005
 MAX_PASSES = 25
+TRIALS_A_TASK = 32
 TOL_EXACT = 1e-7  # where fits are exact, decisions must not hang on the order of rows
 
 
@@ -121,7 +122,6 @@ class Search:
         tol, most = (TOL_EXACT, problem.max_iter) if problem.is_small else (problem.tol, MAX_PASSES)
         self.problem = replace(problem, tol=tol, max_iter=min(problem.max_iter, most))
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
-        self.space = Workspace(problem.X.shape[1])
         n_levels = int(level_of_node.max()) + 1
         self.scale = self._shares(level_of_node)
         for level in range(n_levels):
@@ -136,7 +136,7 @@ class Search:
 
     def _shares(self, level_of_node: NDArray[np.int64]) -> NDArray[np.float64]:
         """The weight of the rows that come to each level, over that of all."""
-        order, (start, stop) = self.problem.row_order[0], self.problem.row_ranges
+        order, (start, stop) = self.problem.row_order, self.problem.row_ranges
         before = np.concatenate([[0], np.cumsum(self.problem.row_weights[order], dtype=float)])
         return np.bincount(level_of_node, weights=before[stop] - before[start]) / before[-1]
 
@@ -144,7 +144,9 @@ class Search:
         """Which of the scales gives a prior alone the least log-loss, over the small levels."""
         if prior == "none":
             return 0.0
-        return self.scales[np.argmin(self._sum(lambda trial: self._prior_losses(trial, prior), self.small))]
+        untrained = replace(self.problem, max_iter=0)
+        losses = self._by_level([Penalty(1.0, prior, scale) for scale in self.scales], self.small, untrained)
+        return self.scales[np.argmin(losses[:, self.small].sum(axis=1))]
 
     def choose_for_all(self, starts: list[Penalty]) -> None:
         """The penalty best for all small levels together, by steps from the best of starts."""
@@ -190,59 +192,31 @@ class Search:
         """Put the losses of penalties that are not there into the table; infinite at other levels."""
         blank = np.full(len(self.best), np.inf)
         new = [p for p in penalties if np.isinf(self.table.get(p, blank)[levels]).any()]
-        losses = self._by_level(lambda trial: self._losses(trial, new), levels) if new else []
+        losses = self._by_level(new, levels, self.problem) if new else []
         for penalty, loss in zip(new, losses, strict=True):
             self.table[penalty] = self.table.get(penalty, blank).copy()
             self.table[penalty][levels] = loss[levels]
 
-    def _sum(self, run: Callable[[Trial], NDArray], levels: list[int]) -> NDArray[np.float64]:
-        return self._by_level(run, levels)[:, levels].sum(axis=1)
-
-    def _by_level(self, run: Callable[[Trial], NDArray], levels: list[int]) -> NDArray[np.float64]:
-        """What run gives, n numbers for a trial, as log-loss by level: (n, n_levels)."""
+    def _by_level(self, penalties: list[Penalty], levels: list[int], problem: Problem) -> NDArray[np.float64]:
+        """Held-out log-loss at each of these levels, zero at others: (n_penalties, n_levels)."""
+        tried = Penalties.of_nodes(penalties)
         trials = [trial for trial in self.trials if trial.level in levels]
-        done = Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(lambda part: [run(trial) for trial in part])(trials[lo : lo + 8])
-            for lo in range(0, len(trials), 8)
+        losses = np.zeros((len(trials), len(penalties)))
+
+        def run(lo: int, hi: int) -> None:
+            trainer = NodeTrainer(problem)
+            for trial, loss in zip(trials[lo:hi], losses[lo:hi], strict=True):
+                trainer.held_out_losses(
+                    trial.v, trial.rows, trial.n_train, tried.C, tried.code, tried.scale, loss
+                )
+
+        Parallel(n_jobs=self.n_jobs, require="sharedmem")(
+            delayed(run)(lo, lo + TRIALS_A_TASK) for lo in range(0, len(trials), TRIALS_A_TASK)
         )
-        losses = [loss for part in done for loss in part]
-        total = np.zeros((len(losses[0]), len(self.best)))
+        total = np.zeros((len(penalties), len(self.best)))
         for trial, loss in zip(trials, losses, strict=True):
             total[:, trial.level] += loss * self.scale[trial.level]
         return total
-
-    def _losses(self, trial: Trial, penalties: list[Penalty]) -> NDArray[np.float64]:
-        train, held, X_held = self._take(trial)
-        losses, starts = np.zeros(len(penalties)), {}
-        for k, (C, prior, scale) in enumerate(penalties):
-            if prior not in starts:
-                starts[prior] = [start.copy() for start in self._start(trial, train, prior)]
-            weights, bias = starts[prior][0] * np.float32(scale), starts[prior][1].copy()
-            ascend(self.problem, train, costs_of(train, bias, C), weights, bias, trial.v, self.space)
-            losses[k] = _log_loss(X_held @ weights + bias, held)
-        return losses
-
-    def _prior_losses(self, trial: Trial, prior: str) -> NDArray[np.float64]:
-        train, held, X_held = self._take(trial)
-        weights, bias = self._start(trial, train, prior)
-        logits = X_held @ weights
-        return np.array([_log_loss(np.float32(scale) * logits + bias, held) for scale in self.scales])
-
-    def _take(self, trial: Trial) -> tuple[NodeRows, NodeRows, sparse.csr_array]:
-        rows = take_rows(self.problem, trial.v, trial.rows, self.space)
-        train, held = rows.part(0, trial.n_train), rows.part(trial.n_train, len(trial.rows))
-        shape = (len(held.child), len(rows.features))
-        return train, held, sparse.csr_array((held.data, held.indices, held.indptr), shape=shape)
-
-    def _start(self, trial: Trial, train: NodeRows, prior: str) -> tuple[NDArray, NDArray]:
-        return start_node(self.problem, train, self.problem.arity(trial.v), prior, self.space)
-
-
-def _log_loss(logits: NDArray[np.float32], rows: NodeRows) -> float:
-    # scipy's logsumexp takes ten times as long for so few rows
-    logits = logits - logits.max(axis=1, keepdims=True)
-    log_p = logits[np.arange(len(logits)), rows.child] - np.log(np.exp(logits).sum(axis=1))
-    return float(-(rows.row_weights @ log_p.astype(np.float64)))
 
 
 # -- which rows -------------------------------------------------------------
@@ -315,11 +289,9 @@ def row_keys(problem: Problem) -> NDArray[np.uint64]:
     Rows that are the same are held out together: otherwise what is held out would be known,
     and a row of weight 2 would not be the same as two rows.
     """
-    X = problem.X
-    values = _mix(X.indices.astype(np.uint64) << np.uint64(32) | X.data.view(np.uint32))
-    values[X.data == 0] = 0  # a stored zero is as good as none
-    sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(values)])  # wraps around, as it may
-    return _mix(sums[X.indptr[1:]] - sums[X.indptr[:-1]] + _mix(problem.y.astype(np.uint64)))
+    hashes = np.empty(len(problem.y), dtype=np.uint64)
+    hash_rows(*problem.csr, hashes)
+    return _mix(hashes + _mix(problem.y.astype(np.uint64)))
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,10 +14,10 @@ from scipy.special import log_softmax
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.parallel import _get_threadpool_controller
 
-from ._kernels import nodes as kernels
+from ._kernels.nodes import NodeTrainer
 from .label_tree import LabelTree
-from .node_weights import LINE, NO_CHILD, NodeWeights, aligned_empty, feature_keys, n_lines
-from .priors import Penalties, smoothing_of, write_guess
+from .node_weights import NO_CHILD, NodeWeights
+from .priors import Penalties, smoothing_of
 from .progress import Progress
 from .validation import kernel_rows
 
@@ -28,8 +27,9 @@ NEWTON_BUDGET = 2**32
 NEWTON_UNKNOWNS = 2048
 NEWTON_ITERATIONS = 100
 
-# Work is handed to threads in pieces of about this many non-zeros.
+# Work is handed to threads in pieces of about this many non-zeros, and at most MAX_TASKS.
 TASK_SIZE = 2**20
+MAX_TASKS = 100
 
 
 @dataclass
@@ -58,25 +58,28 @@ class Problem:
     @cached_property
     def smoothing(self) -> float:
         """What naive Bayes adds to its sums."""
-        return smoothing_of(self.X, self.row_weights)
+        return smoothing_of(self.csr, self.row_weights)
 
     @cached_property
     def leaf_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         return self.tree._leaf_ranges()
 
     @cached_property
-    def row_order(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows sorted by the depth-first rank of their class, and those ranks: a node is a slice."""
-        rank = self.leaf_ranges[0][self.tree.n_inner :][self.y]
-        order = np.argsort(rank, kind="stable")
-        return order, rank[order]
+    def ranks(self) -> NDArray[np.int64]:
+        """The depth-first rank of each row's class."""
+        return self.leaf_ranges[0][self.tree.n_inner :][self.y]
+
+    @cached_property
+    def row_order(self) -> NDArray[np.int64]:
+        """Rows sorted by rank: a node is a slice."""
+        return np.argsort(self.ranks, kind="stable")
 
     @cached_property
     def row_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Start and stop of each inner node's rows in row_order."""
         start, stop = (bound[: self.tree.n_inner] for bound in self.leaf_ranges)
-        ranks = self.row_order[1]
-        return np.searchsorted(ranks, start), np.searchsorted(ranks, stop)
+        sorted_ranks = self.ranks[self.row_order]
+        return np.searchsorted(sorted_ranks, start), np.searchsorted(sorted_ranks, stop)
 
     @cached_property
     def is_small(self) -> bool:
@@ -91,68 +94,12 @@ class Problem:
 
     def rows_of(self, v: int) -> NDArray[np.int64]:
         """The rows whose class is below node v."""
-        return self.row_order[0][self.row_ranges[0][v] : self.row_ranges[1][v]]
+        return self.row_order[self.row_ranges[0][v] : self.row_ranges[1][v]]
 
     def children_of(self, v: int, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which child of node v each of its rows belongs to."""
         children = self.tree.children[self.tree.child_ptr[v] : self.tree.child_ptr[v + 1]]
-        ranks = self.leaf_ranges[0][self.tree.n_inner :][self.y[rows]]
-        return np.searchsorted(self.leaf_ranges[0][children], ranks, side="right") - 1
-
-
-class Workspace(threading.local):
-    """Buffers that a thread uses again for every node: fresh memory costs page faults."""
-
-    def __init__(self, n_features: int) -> None:
-        self.local_of = np.full(n_features, -1, dtype=np.int32)
-        self.buffers: dict[str, NDArray] = {}
-
-    def take(self, name: str, size: int, dtype: type) -> NDArray:
-        """An uninitialised array, valid until the next call with this name."""
-        if name not in self.buffers or len(self.buffers[name]) < size:
-            self.buffers[name] = aligned_empty(size + size // 4, dtype)
-        return self.buffers[name][:size]
-
-    def lines(self, name: str, n: int, width: int, dtype: type = np.float32) -> NDArray:
-        """Zeros of shape (n, width), likewise."""
-        lines = self.take(name, n * width, dtype).reshape(n, width)
-        lines.fill(0)
-        return lines
-
-
-@dataclass
-class NodeRows:
-    """The rows of one node, over the node's own features."""
-
-    indptr: NDArray[np.int64]
-    indices: NDArray[np.int32]
-    data: NDArray[np.float32]
-    features: NDArray[np.int32]
-    child: NDArray[np.int64]
-    row_weights: NDArray[np.float32]
-    square_norms: NDArray[np.float32]
-
-    @property
-    def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-        return self.indptr, self.indices, self.data
-
-    def part(self, lo: int, hi: int) -> NodeRows:
-        """Rows lo to hi, over the same features; a view."""
-        ends = slice(self.indptr[lo], self.indptr[hi])
-        return NodeRows(
-            self.indptr[lo : hi + 1] - self.indptr[lo], self.indices[ends], self.data[ends], self.features,
-            self.child[lo:hi], self.row_weights[lo:hi], self.square_norms[lo:hi],
-        )  # fmt: skip
-
-
-@dataclass
-class NodeFit:
-    """One trained node."""
-
-    keys: NDArray[np.uint32]
-    lines: NDArray[np.float32]
-    n_iter: int
-    converged: bool
+        return np.searchsorted(self.leaf_ranges[0][children], self.ranks[rows], side="right") - 1
 
 
 @dataclass
@@ -161,164 +108,86 @@ class TreeFit:
 
     weights: NodeWeights
     n_iter: NDArray[np.int32]
-    converged: NDArray[np.bool_] = field(repr=False)
+    converged: NDArray[np.bool_]
 
 
 def fit_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeFit:
     """Train every inner node of the tree; the result does not depend on n_jobs."""
+    fit = ascend_nodes(problem, n_jobs, progress)
+    if problem.is_small:
+        centre = ascend_nodes(replace(problem, max_iter=0), n_jobs, progress).weights
+        # the matrices of Newton steps are too small for several BLAS threads
+        with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+            for v in range(problem.tree.n_inner):
+                fit.converged[v] = finish_by_newton(problem, v, centre, fit.weights, fit.converged[v])
+    return fit
+
+
+def ascend_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeFit:
+    """Dual coordinate ascent of every inner node."""
+    n_inner = problem.tree.n_inner
     start, stop = problem.row_ranges
     sizes = problem.X.nnz / max(problem.X.shape[0], 1) * (stop - start) + 1
     tasks = _tasks(sizes)
+    n_features = np.zeros(n_inner, dtype=np.int64)
+    n_iter, converged = np.zeros(n_inner, dtype=np.int32), np.ones(n_inner, dtype=bool)
+
+    def count(task: NDArray[np.int64]) -> None:
+        NodeTrainer(problem).count_features(task, n_features)
+
+    def train(task: NDArray[np.int64]) -> None:
+        NodeTrainer(problem).train(task, problem.penalties, weights, n_iter, converged.view(np.uint8))
+        progress.advance(sizes[task].sum())
+
+    parallel = Parallel(n_jobs=n_jobs, require="sharedmem")
+    parallel(delayed(count)(task) for task in tasks)
+    weights = NodeWeights.of_sizes(n_features, np.diff(problem.tree.child_ptr))
     progress.start("nodes", sizes.sum())
-
-    space = Workspace(problem.X.shape[1])
-
-    def run(task: NDArray[np.int64]) -> list[NodeFit]:
-        fits = []
-        for v in task:
-            fits.append(solve_node(problem, v, space))
-            progress.advance(sizes[v])
-        return fits
-
-    # the matrices of Newton steps are too small for several BLAS threads
-    with _get_threadpool_controller().limit(limits=1, user_api="blas"):
-        done = Parallel(n_jobs=n_jobs, require="sharedmem")(delayed(run)(task) for task in tasks)
-    fits: list[NodeFit] = [None] * problem.tree.n_inner  # type: ignore[list-item]
-    for task, results in zip(tasks, done, strict=True):
-        for v, fit in zip(task, results, strict=True):
-            fits[v] = fit
-    return TreeFit(
-        NodeWeights.from_nodes([(fit.keys, fit.lines) for fit in fits]),
-        np.array([fit.n_iter for fit in fits], dtype=np.int32),
-        np.array([fit.converged for fit in fits], dtype=bool),
-    )
+    parallel(delayed(train)(task) for task in tasks)
+    return TreeFit(weights, n_iter, converged)
 
 
 def _tasks(sizes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
     """Largest nodes first, one by one; small ones together."""
     largest = np.argsort(-sizes, kind="stable")
-    piece = (np.cumsum(sizes[largest]) - sizes[largest]) // TASK_SIZE
+    piece = (np.cumsum(sizes[largest]) - sizes[largest]) // max(TASK_SIZE, sizes.sum() / MAX_TASKS)
     return np.split(largest, np.flatnonzero(np.diff(piece)) + 1) if len(sizes) else []
 
 
-def solve_node(problem: Problem, v: int, space: Workspace) -> NodeFit:
-    """Train node v on its rows."""
-    rows = take_rows(problem, v, problem.rows_of(v), space)
-    penalty = problem.penalties[v]
-    weights, bias = start_node(problem, rows, problem.arity(v), penalty.prior, space)
-    if np.count_nonzero(bias > NO_CHILD) < 2 or not len(rows.child):
-        return NodeFit(feature_keys(rows.features[:0]), bias[None, :], 0, True)
-    weights *= np.float32(penalty.scale)
-    costs = costs_of(rows, bias, penalty.C)
-    exact = problem.is_small and len(weights) + problem.fit_intercept > 0
-    start = (weights.copy(), bias.copy()) if exact else None
-    n_iter, converged = ascend(problem, rows, costs, weights, bias, v, space)
-    if exact:
-        converged = finish_by_newton(rows, costs, start, weights, bias, problem.fit_intercept, converged)
-    return pack_node(rows.features, weights, bias, n_iter, converged)
-
-
-def take_rows(problem: Problem, v: int, rows: NDArray[np.int64], space: Workspace) -> NodeRows:
-    """Copy some rows of node v, numbering their features as they appear."""
-    nnz = int(np.sum(problem.csr[0][rows + 1] - problem.csr[0][rows]))
-    indptr = space.take("indptr", len(rows) + 1, np.int64)
-    indices, data = space.take("indices", nnz, np.int32), space.take("data", nnz, np.float32)
-    features = space.take("features", min(nnz, problem.X.shape[1]), np.int32)
-    n_features = kernels.gather_rows(*problem.csr, rows, space.local_of, features, indptr, indices, data)
-    return NodeRows(
-        indptr, indices, data, features[:n_features], problem.children_of(v, rows),
-        problem.row_weights[rows], problem.square_norms[rows],
-    )  # fmt: skip
-
-
-def start_node(
-    problem: Problem, rows: NodeRows, arity: int, prior: str, space: Workspace
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """The prior, of scale 1, from which training starts: weights (n_features, width) and bias (width,)."""
-    width = LINE * n_lines(arity)
-    weights = space.lines("weights", len(rows.features), width)
-    bias = np.full(width, NO_CHILD)
-    seen = np.flatnonzero(np.bincount(rows.child, minlength=arity))
-    bias[seen if len(seen) else slice(arity)] = 0  # a child without rows has probability 0
-    if prior != "none" and len(seen) > 1:
-        guess = np.zeros(width, np.float32)
-        sums = space.lines("sums", *weights.shape, np.float64)
-        write_guess(prior, rows.csr, rows.row_weights, rows.child, problem.smoothing, sums, weights, guess)
-        if problem.fit_intercept:
-            bias += guess
-    return weights, bias
-
-
-def costs_of(rows: NodeRows, bias: NDArray[np.float32], C: float) -> NDArray[np.float64]:
-    """What the log-loss of each row costs."""
-    if np.count_nonzero(bias > NO_CHILD) == 2:
-        C = C / 2  # binary LogisticRegression penalises w, which here is split into w / 2 and -w / 2
-    return C * rows.row_weights.astype(np.float64)
-
-
-def ascend(
-    problem: Problem,
-    rows: NodeRows,
-    costs: NDArray[np.float64],
-    weights: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    v: int,
-    space: Workspace,
-) -> tuple[int, bool]:
-    """Dual coordinate ascent, weights and bias in place; the passes, and whether it reached tol."""
-    dual = space.lines("dual", len(rows.child), len(bias))
-    dual[np.arange(len(dual)), rows.child] = 1
-    n_iter, _, converged = kernels.ascend_dual(
-        *rows.csr, rows.square_norms, costs.astype(np.float32), dual, weights, bias,
-        problem.fit_intercept, problem.tol, problem.max_iter, problem.seed + v,
-    )  # fmt: skip
-    return n_iter, converged
-
-
-def pack_node(features, weights, bias, n_iter, converged) -> NodeFit:
-    """Sort a node's lines by key, bias first."""
-    keys = feature_keys(features)
-    order = np.argsort(keys)
-    lines = np.empty((1 + len(order), len(bias)), dtype=np.float32)
-    lines[0] = bias
-    np.take(weights, order, axis=0, out=lines[1:], mode="clip")
-    return NodeFit(keys[order], lines, n_iter, converged)
-
-
 def finish_by_newton(
-    rows: NodeRows,
-    costs: NDArray[np.float64],
-    start: tuple[NDArray, NDArray],
-    weights: NDArray[np.float32],
-    bias: NDArray[np.float32],
-    fit_intercept: bool,
-    converged: bool,
+    problem: Problem, v: int, centre: NodeWeights, weights: NodeWeights, converged: bool
 ) -> bool:
-    """Newton's method in float64 from the given weights, in place; True where it converged.
+    """Newton's method in float64 from the weights of node v, in place; True where it converged.
 
-    Where float64 cannot factor the Hessian (features of 1e7, C of 1e20) weights stay.
-
-    The Hessian is I + sum of cost * (diag(p) - p p') (x) (x x'), over the children that
-    have rows.
+    The centre is what the penalty pulls towards. Where float64 cannot factor the Hessian
+    (features of 1e7, C of 1e20) weights stay.
     """
+    rows, penalty = problem.rows_of(v), problem.penalties[v]
+    features, W, bias = weights.node(v, problem.arity(v))
     alive = np.flatnonzero(bias > NO_CHILD)
-    A = sparse.csr_array(
-        (rows.data, rows.indices, rows.indptr), shape=(len(rows.child), len(weights)), dtype=np.float64
-    ).toarray()
-    if fit_intercept:
+    child = np.searchsorted(alive, problem.children_of(v, rows))
+    if len(alive) < 2 or not len(rows):
+        return converged
+    A = problem.X[rows].toarray()[:, features].astype(np.float64)
+    if problem.fit_intercept:
         A = np.column_stack([A, np.ones(len(A))])
-    centre, theta = (
-        np.vstack(block)[: A.shape[1], alive].astype(np.float64) for block in (start, (weights, bias))
+    if not A.shape[1]:
+        return converged
+    # the features of a node are the same in both
+    start, theta = (
+        np.vstack(model.node(v, problem.arity(v))[1:])[: A.shape[1], alive].astype(np.float64)
+        for model in (centre, weights)
     )
-    child = np.searchsorted(alive, rows.child)
+    # two children share a penalty: see NodeTrainer
+    costs = penalty.C * problem.row_weights[rows].astype(np.float64) / (2 if len(alive) == 2 else 1)
     # logits are affine in what is added to the centre
     try:
-        added, converged = newton(A, child, costs, theta - centre, A @ centre)
+        added, converged = newton(A, child, costs, theta - start, A @ start)
     except LinAlgError:
         return converged
-    theta = centre + added
-    weights[:, alive] = theta[: len(weights)]
-    if fit_intercept:
+    theta = start + added
+    W[:, alive] = theta[: len(W)]
+    if problem.fit_intercept:
         bias[alive] = theta[-1]
     return converged
 
@@ -330,7 +199,10 @@ def newton(
     theta: NDArray[np.float64],
     offset: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], bool]:
-    """Minimise ||theta||^2 / 2 + sum of costs * log-loss of softmax(A theta + offset)."""
+    """Minimise ||theta||^2 / 2 + sum of costs * log-loss of softmax(A theta + offset).
+
+    The Hessian is I + sum of cost * (diag(p) - p p') (x) (x x').
+    """
     for _ in range(NEWTON_ITERATIONS):
         log_p = log_softmax(A @ theta + offset, axis=1)
         loss = _objective(theta, log_p, child, costs)

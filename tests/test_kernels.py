@@ -1,6 +1,7 @@
-"""Each kernel against its twin in reference.py, which is its specification."""
+"""Each kernel against its twin in _kernels/reference, which is its specification."""
 
 import inspect
+import operator
 import re
 from pathlib import Path
 
@@ -12,17 +13,26 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
-from sk_hsm._kernels import nodes, paths, priors, reference, trees
+from sk_hsm._kernels import nodes, paths, priors, reference, rows, trees
 from sk_hsm.node_weights import LINE, NO_CHILD, NodeWeights, feature_keys, n_lines
+from sk_hsm.priors import PRIORS, Penalties, Penalty
+from sk_hsm.solvers import Problem
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [nodes, paths, priors, trees]
+MODULES = [nodes, paths, priors, rows, trees]
 
 
 def kernel_functions(module):
-    return {name: f for name, f in vars(module).items() if inspect.isroutine(f) and not name.startswith("_")}
+    """Functions of a module, and methods of its classes, by name."""
+    kernels = {}
+    for name, value in vars(module).items():
+        if inspect.isroutine(value) and not name.startswith("_"):
+            kernels[name] = value
+        elif inspect.isclass(value) and value.__module__.startswith(module.__name__):
+            kernels |= {f"{name}.{m}": f for m, f in vars(value).items() if m[0] != "_"}
+    return kernels
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
@@ -30,7 +40,7 @@ def test_every_kernel_has_a_twin_with_its_parameters(module):
     kernels = kernel_functions(module)
     assert kernels
     for name, kernel in kernels.items():
-        twin = getattr(reference, name)
+        twin = operator.attrgetter(name)(reference)
         assert list(inspect.signature(twin).parameters) == list(inspect.signature(kernel).parameters), name
         assert twin.__doc__, name
 
@@ -38,9 +48,10 @@ def test_every_kernel_has_a_twin_with_its_parameters(module):
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.__name__)
 def test_the_kernels_are_those_of_the_source(module):
     name = module.__name__.rsplit(".")[-1] + ".pyx"
-    source = Path(reference.__file__).with_name(name).read_text(encoding="utf-8")
-    defined = dict(re.findall(r"^def (\w+)\((.*?)\):$", source, flags=re.MULTILINE | re.DOTALL))
-    kernels = kernel_functions(module)
+    source = Path(nodes.__file__).with_name(name).read_text(encoding="utf-8")
+    found = re.findall(r"^ *def ([a-z]\w*)\((.*?)\):$", source, flags=re.MULTILINE | re.DOTALL)
+    defined = {name: parameters.replace("self", "object self") for name, parameters in found}
+    kernels = {name.split(".")[-1]: kernel for name, kernel in kernel_functions(module).items()}
     assert set(defined) == set(kernels)
     for function, parameters in defined.items():
         names = [p.split()[-1] for p in re.sub(r"\[.*?\]", "", parameters).split(",") if p.strip()]
@@ -49,9 +60,7 @@ def test_the_kernels_are_those_of_the_source(module):
 
 def test_every_public_twin_has_a_kernel():
     twins = {
-        name
-        for name, f in vars(reference).items()
-        if inspect.isfunction(f) and f.__module__ == reference.__name__ and not name.startswith("_")
+        name for name, f in kernel_functions(reference).items() if f.__module__.startswith(reference.__name__)
     }
     assert twins == {name for module in MODULES for name in kernel_functions(module)}
 
@@ -93,19 +102,24 @@ TREES = ["huffman", "balanced", "deep", "random"]
 
 def random_weights(rng, tree, n_features, scale=1.0, p_dead=0.0):
     """Weights of random features for each node; children without rows, but never all of a node's."""
-    blocks = []
-    for arity in np.diff(tree.child_ptr):
-        features = np.flatnonzero(rng.random(n_features) < rng.choice([0, 0.3, 1])).astype(np.int32)
-        keys = np.sort(feature_keys(features))
-        lines = np.zeros((1 + len(keys), LINE * n_lines(arity)), np.float32)
+    arities = np.diff(tree.child_ptr)
+    has = [rng.random(n_features) < rng.choice([0, 0.3, 1]) for _ in arities]
+    weights = NodeWeights.of_sizes(np.array([here.sum() for here in has], np.int64), arities)
+    weights.lines[:] = 0
+    for v, (arity, here) in enumerate(zip(arities, has, strict=True)):
+        keys, ends = weights.key_ptr[v : v + 2], np.arange(weights.bucket_ptr[v + 1] - weights.bucket_ptr[v])
+        weights.keys[slice(*keys)] = np.sort(feature_keys(np.flatnonzero(here).astype(np.int32)))
+        weights.buckets[weights.bucket_ptr[v] : weights.bucket_ptr[v + 1]] = np.searchsorted(
+            weights.keys[slice(*keys)].astype(np.int64), ends << weights.shifts[v]
+        )
+        lines = weights.lines[weights.line_ptr[v] : weights.line_ptr[v + 1]].reshape(here.sum() + 1, -1)
         lines[:, :arity] = scale * rng.normal(size=(len(lines), arity))
         dead = rng.random(arity) < p_dead
         dead[rng.integers(arity)] = False
         lines[0, arity:] = NO_CHILD
         lines[0, :arity][dead] = NO_CHILD
         lines[1:, :arity][:, dead] = 0
-        blocks.append((keys, lines))
-    return NodeWeights.from_nodes(blocks)
+    return weights
 
 
 def model(seed, kind, n_classes, arity, n_rows=6, n_features=30, **options):
@@ -134,33 +148,114 @@ def assert_log_proba_close(actual, expected):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-# -- nodes.pyx --------------------------------------------------------------
-
-
-def gathered(module, rows_of, n_features, rows):
-    indptr, _, _ = rows_of
-    nnz = int(np.sum(indptr[rows + 1] - indptr[rows]))
-    local_of = np.full(n_features, -1, np.int32)
-    features = np.full(min(nnz, n_features), -7, np.int32)
-    out = np.full(len(rows) + 1, -7), np.full(nnz, -7, np.int32), np.full(nnz, np.nan, np.float32)
-    n = module.gather_rows(*rows_of, rows, local_of, features, *out)
-    return n, local_of, features[:n], *out
+# -- rows.pyx ---------------------------------------------------------------
 
 
 @settings(max_examples=40, deadline=None)
-@given(SEEDS, st.integers(1, 12), st.integers(1, 40), st.integers(0, 15))
-def test_gather_rows(seed, n_rows, n_features, n_taken):
+@given(SEEDS, st.integers(0, 8), st.integers(1, 30))
+def test_hash_rows(seed, n_rows, n_features):
+    indptr, indices, data = random_rows(np.random.default_rng(seed), n_rows, n_features)
+    data[::3] = 0
+    out, expected = np.full((2, n_rows), 7, np.uint64)
+    rows.hash_rows(indptr, indices, data, out)
+    reference.hash_rows(indptr, indices, data, expected)
+    np.testing.assert_array_equal(out, expected)
+    matrix = sparse.csr_array((data, indices, indptr), shape=(n_rows, n_features))
+    matrix.eliminate_zeros()
+    rows.hash_rows(matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data, expected)
+    np.testing.assert_array_equal(out, expected)
+    assert len(np.unique(out)) == len(np.unique(matrix.toarray(), axis=0))
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(0, 8), st.integers(1, 30))
+def test_sum_magnitudes(seed, n_rows, n_features):
+    indptr, _, data = random_rows(np.random.default_rng(seed), n_rows, n_features)
+    data[::3] = 0
+    results = []
+    for module in (rows, reference):
+        results.append((np.full(n_rows, np.nan), np.full(n_rows, -7)))
+        module.sum_magnitudes(indptr, data, *results[-1])
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-14)
+    np.testing.assert_array_equal(results[0][1], results[1][1])
+
+
+# -- nodes.pyx --------------------------------------------------------------
+
+
+def random_problem(seed, arity, fit_intercept=True, n_classes=40, n_features=20, **settings):
+    """A problem of a random tree, some of whose classes have no rows."""
     rng = np.random.default_rng(seed)
-    rows_of = random_rows(rng, n_rows, n_features)
-    rows = rng.integers(n_rows, size=n_taken)
-    actual = gathered(nodes, rows_of, n_features, rows)
-    for a, b in zip(actual, gathered(reference, rows_of, n_features, rows), strict=True):
-        np.testing.assert_array_equal(a, b)
-    _, local_of, features, indptr, indices, data = actual
-    assert (local_of == -1).all()
-    copy = sparse.csr_array((data, features[indices], indptr), shape=(n_taken, n_features))
-    matrix = sparse.csr_array((rows_of[2], rows_of[1], rows_of[0]), shape=(n_rows, n_features))
-    np.testing.assert_array_equal(copy.toarray(), matrix.toarray()[rows])
+    indptr, indices, data = random_rows(rng, 60, n_features, scale=0.7)
+    X = sparse.csr_array((np.abs(data), indices, indptr), shape=(60, n_features))
+    tree = random_tree(rng, "random", n_classes, arity)
+    y = rng.choice(rng.permutation(n_classes)[:25], 60).astype(np.int32)
+    weights = rng.choice([0.5, 1, 3], 60).astype(np.float32)
+    goal = dict(tol=1e-9, max_iter=2) | settings
+    problem = Problem(X, y, weights, tree, fit_intercept, goal["tol"], goal["max_iter"], seed)
+    drawn = zip(rng.choice(PRIORS, tree.n_inner), rng.choice([0.3, 2], (tree.n_inner, 2)), strict=True)
+    problem.penalties = Penalties.of_nodes([Penalty(C, str(name), scale) for name, (C, scale) in drawn])
+    return problem
+
+
+def trained(module, problem, inner):
+    """Numbers of features, weights, passes and whether nodes converged."""
+    trainer, n_inner = module.NodeTrainer(problem), problem.tree.n_inner
+    n_features = np.zeros(n_inner, np.int64)
+    trainer.count_features(inner, n_features)
+    weights = NodeWeights.of_sizes(n_features, np.diff(problem.tree.child_ptr))
+    for array in (weights.lines, weights.keys, weights.buckets):
+        array[:] = 7
+    n_iter, converged = np.full(n_inner, -7, np.int32), np.full(n_inner, 7, np.uint8)
+    trainer.train(inner, problem.penalties, weights, n_iter, converged)
+    return weights, n_iter, converged
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]))
+def test_node_trainer(seed, arity, fit_intercept, max_iter):
+    problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter)
+    n = problem.tree.n_inner
+    inner = np.random.default_rng(seed).permutation(n)[: max(1, n - 1)]  # one is left alone
+    actual, expected = trained(nodes, problem, inner), trained(reference, problem, inner)
+    for name, array in actual[0].to_arrays().items():
+        other = expected[0].to_arrays()[name]
+        if name == "lines":
+            np.testing.assert_allclose(array, other, rtol=1e-4, atol=1e-4)
+        else:
+            np.testing.assert_array_equal(array, other)
+    np.testing.assert_array_equal(actual[1], expected[1])
+    np.testing.assert_array_equal(actual[2], expected[2])
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]))
+def test_held_out_losses(seed, arity, fit_intercept, max_iter):
+    problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter)
+    v = 0
+    drawn = np.random.default_rng(seed).permutation(problem.rows_of(v))
+    child = problem.children_of(v, drawn)
+    train, held = drawn[:40], drawn[40:][np.isin(child[40:], child[:40])]
+    penalties = np.array([0.3, 2, 2, 0.3]), np.array([2, 2, 0, 1], np.int32), np.array([0.5, 2, 1, 1])
+    losses = []
+    for module in (nodes, reference):
+        losses.append(np.full(4, np.nan))
+        module.NodeTrainer(problem).held_out_losses(
+            v, np.concatenate([train, held]), len(train), *penalties, losses[-1]
+        )
+    np.testing.assert_allclose(*losses, rtol=1e-4, atol=1e-4)
+
+
+def test_node_trainer_is_the_same_for_any_tasks():
+    problem = random_problem(3, 5, max_iter=50)
+    everything = np.arange(problem.tree.n_inner)
+    at_once, n_iter, _ = trained(nodes, problem, everything)
+    weights = NodeWeights.of_sizes(np.diff(at_once.key_ptr), np.diff(problem.tree.child_ptr))
+    for v in everything[::-1]:
+        done = np.zeros(len(everything), np.uint8)
+        nodes.NodeTrainer(problem).train(everything[v : v + 1], problem.penalties, weights, n_iter, done)
+    for name, array in at_once.to_arrays().items():
+        np.testing.assert_array_equal(array, weights.to_arrays()[name])
 
 
 class Node:
@@ -584,7 +679,11 @@ def test_the_largest_uniform_draws_a_class_that_is_possible(module):
 @pytest.mark.parametrize("beam_width", [0, 1])
 def test_a_tree_of_one_class(module, beam_width):
     tree = balanced_tree(1)
-    args = tree, NodeWeights.from_nodes([]), *random_rows(np.random.default_rng(0), 3, 5)
+    args = (
+        tree,
+        NodeWeights.of_sizes(np.zeros(0, np.int64), np.zeros(0, np.int64)),
+        *random_rows(np.random.default_rng(0), 3, 5),
+    )
     classes, log_proba = top_k_of(module, args, 2, beam_width=beam_width)
     np.testing.assert_array_equal(classes, [[0, -1]] * 3)
     np.testing.assert_array_equal(log_proba, [[0, -np.inf]] * 3)
@@ -599,51 +698,24 @@ def test_a_tree_of_one_class(module, beam_width):
 
 
 @settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from(ARITIES))
-def test_sum_by_child(seed, arity):
+@given(SEEDS, st.sampled_from(ARITIES), st.sampled_from([1, 2]), st.sampled_from([1e-6, 0.1, 1e6]))
+def test_write_guess(seed, arity, prior, smoothing):
     rng = np.random.default_rng(seed)
-    rows = random_rows(rng, 12, 30)
-    weights, child = rng.random(12).astype(np.float32), rng.integers(0, arity, 12)
-    sums = rng.normal(size=(30, LINE * n_lines(arity)))
-    expected = sums.copy()
-    priors.sum_by_child(*rows, weights, child, sums)
-    reference.sum_by_child(*rows, weights, child, expected)
-    np.testing.assert_allclose(sums, expected, rtol=0, atol=1e-12)
-
-
-def random_sums(rng, arity):
-    """Sums by child, some of them zero; which children are present; and their shares."""
-    width = LINE * n_lines(arity)
-    present = np.zeros(width, np.float32)
-    present[:arity] = rng.random(arity) < 0.8
-    present[rng.integers(arity)] = 1
-    sums = rng.pareto(1, (20, width)) * (rng.random((20, width)) < 0.5) * present
-    share = (rng.random(width) * present).astype(np.float32)
-    return sums, present, share / share.sum()
-
-
-@settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from(ARITIES), st.sampled_from([1e-6, 0.1, 1e6]))
-def test_log_odds(seed, arity, smoothing):
-    sums, present, share = random_sums(np.random.default_rng(seed), arity)
-    out, expected = np.full((2, *sums.shape), np.nan, np.float32)
-    priors.log_odds(sums, share, present, smoothing, out)
-    reference.log_odds(sums, share, present, smoothing, expected)
-    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-5)
-    assert (out[:, present == 0] == 0).all()
-    np.testing.assert_allclose(out.sum(axis=1), 0, atol=1e-4)
-
-
-@settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from(ARITIES))
-def test_directions(seed, arity):
-    sums, present, _ = random_sums(np.random.default_rng(seed), arity)
-    sums *= np.random.default_rng(seed + 1).choice([-1, 1], sums.shape)
-    out, expected = np.full((2, *sums.shape), np.nan, np.float32)
-    priors.directions(sums, present, out)
-    reference.directions(sums, present, expected)
-    np.testing.assert_allclose(out, expected, rtol=0, atol=1e-6)
-    assert (out[:, present == 0] == 0).all()
+    x = random_rows(rng, 12, 30)
+    x = x if prior == 2 else (*x[:2], np.abs(x[2]))
+    child = rng.choice(rng.permutation(arity)[: rng.integers(1, arity + 1)], 12)
+    row_weights = rng.uniform(0.1, 3, 12).astype(np.float32)
+    results = []
+    for module in (priors, reference):
+        width = LINE * n_lines(arity)
+        results.append((np.full((30, width), np.nan, np.float32), np.zeros(width, np.float32)))
+        module.write_guess(*x, row_weights, child, prior, smoothing, *results[-1])
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+    weights, bias = results[0]
+    absent = np.setdiff1d(np.arange(len(bias)), child)
+    assert not weights[:, absent].any() and not bias[absent].any()
+    np.testing.assert_allclose(weights.sum(axis=1), 0, atol=1e-4)
 
 
 def huffman_of(module, counts, arity):

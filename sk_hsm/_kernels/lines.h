@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define LINE 16
+#define HASH_FACTOR 2654435769u
 #if defined(_MSC_VER)
 #define restrict __restrict
 #define EACH for (int c = 0; c < LINE; c++)
@@ -127,10 +128,15 @@ static inline void line_move(float *restrict q, float *restrict step, float s, f
 static inline void row_logits(float *restrict z, const float *restrict bias, const float *restrict weights,
                               const int32_t *restrict indices, const float *restrict values, int64_t n, int width) {
     for (int l = 0; l < width; l += LINE) {
-        float sum[LINE];
-        memcpy(sum, bias + l, sizeof(sum));
-        for (int64_t j = 0; j < n; j++) line_axpy(sum, values[j], weights + (int64_t)indices[j] * width + l);
-        memcpy(z + l, sum, sizeof(sum));
+        float even[LINE], odd[LINE] = {0.0f}; /* two sums, so that one addition need not wait for the last */
+        int64_t j = 0;
+        memcpy(even, bias + l, sizeof(even));
+        for (; j + 1 < n; j += 2) {
+            line_axpy(even, values[j], weights + (int64_t)indices[j] * width + l);
+            line_axpy(odd, values[j + 1], weights + (int64_t)indices[j + 1] * width + l);
+        }
+        if (j < n) line_axpy(even, values[j], weights + (int64_t)indices[j] * width + l);
+        EACH z[l + c] = even[c] + odd[c];
     }
 }
 

@@ -1,16 +1,26 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels that train one node: gather its rows, then ascend the dual.
+"""Kernels that train nodes: take a node's rows, start from a prior, ascend the dual, store.
 
-Their specification is the function of the same name in ``reference.py``.
+Their specification is the function or class of the same name in ``reference``.
 """
-from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
+from libc.string cimport memcpy, memset
+
+import numpy as np
+
+from .priors cimport NO_PRIOR, Rows, guess
 
 # passes over the rows that still move, before all rows are visited again
 cdef enum:
     MAX_PARTIAL = 5
 
+# weights of more floats than this are not in the cache when a row comes to them
+cdef enum:
+    CACHED = 1 << 15
+
 cdef extern from "lines.h" nogil:
+    enum: LINE
+    uint32_t HASH_FACTOR
     void prefetch(const float* address)
     void row_logits(float* z, const float* bias, const float* weights,
                     const int32_t* indices, const float* values, int64_t n, int width)
@@ -20,36 +30,43 @@ cdef extern from "lines.h" nogil:
     float row_divergence(const float* q, const float* z, float log_sum, int width)
     void row_step(float* q, const float* p, float* step, float a, float cost, float divergence, int width)
 
+# the bias of a child that is padding, or has no rows
+cdef float NO_CHILD = -1e30
 
-def gather_rows(
-    const int64_t[::1] indptr,
-    const int32_t[::1] indices,
-    const float[::1] data,
-    const int64_t[::1] rows,
-    int32_t[::1] local_of,
-    int32_t[::1] features,
-    int64_t[::1] out_indptr,
-    int32_t[::1] out_indices,
-    float[::1] out_data,
-):
-    cdef Py_ssize_t i, j, at = 0
-    cdef int32_t f, n_features = 0
-    with nogil:
-        for i in range(rows.shape[0]):
-            out_indptr[i] = at
-            for j in range(indptr[rows[i]], indptr[rows[i] + 1]):
-                f = indices[j]
-                if local_of[f] < 0:
-                    local_of[f] = n_features
-                    features[n_features] = f
-                    n_features += 1
-                out_indices[at] = local_of[f]
-                out_data[at] = data[j]
-                at += 1
-        out_indptr[rows.shape[0]] = at
-        for i in range(n_features):
-            local_of[features[i]] = -1
-    return n_features
+
+cdef struct Goal:
+    # what training is to reach
+    bint fit_intercept
+    double tol
+    int max_iter
+
+
+cdef struct Node:
+    # the node at hand: its rows, the features they have, and what is trained
+    int64_t v
+    Rows rows
+    Py_ssize_t n_features
+    int width
+    int n_seen
+    int32_t* features
+    float* weights
+    float* bias
+    # the prior of scale 1, where it is kept
+    float* guess
+    float* guess_bias
+    # scratch: a place a row; a place, and sums by child, a feature; shares, totals and z, p and step
+    float* costs
+    float* dual
+    int64_t* active
+    int32_t* order
+    double* sums
+    float* share
+    double* totals
+    float* z
+
+
+cdef int line_width(int arity) noexcept nogil:
+    return LINE * ((arity + LINE - 1) // LINE)
 
 
 cdef uint64_t shuffle(int64_t* rows, Py_ssize_t n, uint64_t state) noexcept nogil:
@@ -65,12 +82,94 @@ cdef uint64_t shuffle(int64_t* rows, Py_ssize_t n, uint64_t state) noexcept nogi
     return state
 
 
+cdef void ahead(const Node* node, const int64_t* active, Py_ssize_t k, Py_ssize_t n_active) noexcept nogil:
+    """Fetch into the cache what the next rows need: of the next its weights, of later ones what they hold."""
+    cdef const Rows* rows = &node.rows
+    cdef int64_t j, row
+    if k + 1 < n_active:
+        for j in range(rows.indptr[active[k + 1]], rows.indptr[active[k + 1] + 1]):
+            prefetch(node.weights + node.width * <int64_t>rows.indices[j])
+    if k + 3 < n_active:
+        row = active[k + 3]
+        for j in range(rows.indptr[row], rows.indptr[row + 1], 16):
+            prefetch(rows.data + j)
+            prefetch(<const float*>(rows.indices + j))
+        prefetch(node.dual + row * node.width)
+        prefetch(node.costs + row)
+        prefetch(rows.square_norm + row)
+    if k + 6 < n_active:
+        prefetch(<const float*>(rows.indptr + active[k + 6]))
+
+
+cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
+    """ascend_dual, from costs, dual, weights and bias; return the number of passes."""
+    cdef Rows* rows = &node.rows
+    cdef Py_ssize_t n_active = rows.n, n_kept, i, k
+    cdef int64_t nnz
+    cdef int n_iter = 0, n_partial = 0, width = node.width, c
+    cdef double limit = 0
+    cdef float divergence, idle = 0.1 * goal.tol
+    cdef bint measuring = False, is_large = node.n_features * width > CACHED
+    cdef int64_t* active = node.active
+    cdef float* weights = node.weights
+    cdef float* bias = node.bias
+    cdef float* z = node.z
+    cdef float* p = z + width
+    cdef float* step = z + 2 * width
+    cdef float* q
+    cdef const int32_t* indices
+    cdef const float* data
+    gap[0], done[0] = 0, False
+    for i in range(rows.n):
+        limit += goal.tol * node.costs[i]
+        active[i] = i
+    while n_iter < goal.max_iter and not done[0]:
+        n_iter += 1
+        gap[0] = 0
+        n_kept = 0
+        seed = shuffle(active, n_active, seed)
+        for k in range(n_active):
+            i = active[k]
+            nnz = rows.indptr[i + 1] - rows.indptr[i]
+            indices = rows.indices + rows.indptr[i]
+            data = rows.data + rows.indptr[i]
+            row_logits(z, bias, weights, indices, data, nnz, width)
+            if is_large:
+                ahead(node, active, k, n_active)
+            q = node.dual + i * width
+            divergence = row_divergence(q, z, row_softmax(p, z, width), width)
+            gap[0] += node.costs[i] * divergence
+            if divergence <= idle:
+                continue
+            active[n_kept] = i
+            n_kept += 1
+            if measuring:
+                continue
+            row_step(q, p, step, node.costs[i] * rows.square_norm[i], node.costs[i], divergence, width)
+            row_update(weights, step, indices, data, nnz, width)
+            if goal.fit_intercept:
+                for c in range(width):
+                    bias[c] += step[c]
+        done[0] = measuring and gap[0] <= limit
+        n_active = n_kept
+        # where the moving gap is small enough, a pass over all rows that moves nothing measures it
+        measuring = not measuring and (gap[0] <= limit or n_kept == 0)
+        n_partial += 1
+        # rows left out for long may need to move again
+        if measuring or n_partial == MAX_PARTIAL:
+            n_partial = 0
+            n_active = rows.n
+            for i in range(rows.n):
+                active[i] = i
+    return n_iter
+
+
 def ascend_dual(
-    const int64_t[::1] indptr,
-    const int32_t[::1] indices,
-    const float[::1] data,
-    const float[::1] square_norms,
-    const float[::1] costs,
+    int64_t[::1] indptr,
+    int32_t[::1] indices,
+    float[::1] data,
+    float[::1] square_norms,
+    float[::1] costs,
     float[:, ::1] dual,
     float[:, ::1] weights,
     float[::1] bias,
@@ -79,65 +178,321 @@ def ascend_dual(
     int max_iter,
     uint64_t seed,
 ):
-    cdef Py_ssize_t n = costs.shape[0], n_active = n, n_kept, i, j, k, nnz
-    cdef int width = bias.shape[0], n_iter = 0, n_partial = 0, c
-    cdef double gap = 0, limit = 0
-    cdef float divergence, idle = 0.1 * tol
-    cdef bint measuring = False, done = False
-    cdef float* w = &weights[0, 0] if weights.shape[0] else NULL
-    cdef const int32_t* row_indices = NULL
-    cdef const float* row_data = NULL
-    cdef float* z = <float*>malloc(3 * width * sizeof(float))
-    cdef int64_t* active = <int64_t*>malloc(n * sizeof(int64_t))
-    if z == NULL or active == NULL:
-        free(z)
-        free(active)
-        raise MemoryError(f"no memory to train a node of {n} rows and {width} children")
-    cdef float* p = z + width
-    cdef float* step = z + 2 * width
+    cdef Goal goal = Goal(fit_intercept, tol, max_iter)
+    cdef int64_t[::1] active = np.empty(costs.shape[0], np.int64)
+    cdef float[::1] z = np.empty(3 * bias.shape[0], np.float32)
+    cdef double gap
+    cdef bint done
+    cdef Node node
+    node.width, node.rows.n, node.n_features = bias.shape[0], costs.shape[0], weights.shape[0]
+    node.rows.indptr, node.rows.square_norm = &indptr[0], &square_norms[0]
+    node.rows.indices = &indices[0] if indices.shape[0] else NULL
+    node.rows.data = &data[0] if data.shape[0] else NULL
+    node.weights = &weights[0, 0] if weights.shape[0] else NULL
+    node.bias, node.costs, node.dual, node.active, node.z = &bias[0], &costs[0], &dual[0, 0], &active[0], &z[0]
     with nogil:
-        for i in range(n):
-            limit += tol * costs[i]
-            active[i] = i
-        while n_iter < max_iter and not done:
-            n_iter += 1
-            gap = 0
-            n_kept = 0
-            seed = shuffle(active, n_active, seed)
-            for k in range(n_active):
-                i = active[k]
-                nnz = indptr[i + 1] - indptr[i]
-                if nnz > 0:
-                    row_indices = &indices[indptr[i]]
-                    row_data = &data[indptr[i]]
-                row_logits(z, &bias[0], w, row_indices, row_data, nnz, width)
-                if k + 1 < n_active:
-                    for j in range(indptr[active[k + 1]], indptr[active[k + 1] + 1]):
-                        prefetch(w + width * <int64_t>indices[j])
-                divergence = row_divergence(&dual[i, 0], z, row_softmax(p, z, width), width)
-                gap += costs[i] * divergence
-                if divergence <= idle:
-                    continue
-                active[n_kept] = i
-                n_kept += 1
-                if measuring:
-                    continue
-                row_step(&dual[i, 0], p, step, costs[i] * square_norms[i], costs[i], divergence, width)
-                row_update(w, step, row_indices, row_data, nnz, width)
-                if fit_intercept:
-                    for c in range(width):
-                        bias[c] += step[c]
-            done = measuring and gap <= limit
-            n_active = n_kept
-            # where the moving gap is small enough, a pass over all rows that moves nothing measures it
-            measuring = not measuring and (gap <= limit or n_kept == 0)
-            n_partial += 1
-            # rows left out for long may need to move again
-            if measuring or n_partial == MAX_PARTIAL:
-                n_partial = 0
-                n_active = n
-                for i in range(n):
-                    active[i] = i
-        free(z)
-        free(active)
+        n_iter = ascend(&node, &goal, seed, &gap, &done)
     return n_iter, gap, done
+
+
+cdef int train_from_here(Node* node, double C, const Goal* goal, uint64_t seed, bint* done) noexcept nogil:
+    """Set costs and dual points, and ascend; return the number of passes."""
+    cdef Py_ssize_t i
+    cdef double gap
+    # binary LogisticRegression penalises w, which here is split into w / 2 and -w / 2
+    if node.n_seen == 2:
+        C = C / 2
+    memset(node.dual, 0, node.rows.n * node.width * sizeof(float))
+    for i in range(node.rows.n):
+        node.costs[i] = <float>(C * node.rows.weight[i])
+        node.dual[i * node.width + node.rows.child[i]] = 1
+    return ascend(node, goal, seed + node.v, &gap, done)
+
+
+cdef void see_children(Node* node, int arity) noexcept nogil:
+    """Bias 0 for children with rows; for all where there are no rows."""
+    cdef Py_ssize_t i
+    cdef int c
+    node.n_seen = 0
+    for c in range(node.width):
+        node.bias[c] = 0 if c < arity and node.rows.n == 0 else NO_CHILD
+    for i in range(node.rows.n):
+        node.n_seen += node.bias[node.rows.child[i]] == NO_CHILD
+        node.bias[node.rows.child[i]] = 0
+
+
+cdef void write_guess(Node* node, int prior, double smoothing, float* weights, float* bias) noexcept nogil:
+    """The prior of scale 1."""
+    memset(bias, 0, node.width * sizeof(float))
+    if prior == NO_PRIOR:
+        memset(weights, 0, node.n_features * node.width * sizeof(float))
+    else:
+        guess(
+            &node.rows, node.n_features, node.width, prior, smoothing,
+            node.sums, node.totals, node.share, weights, bias,
+        )
+
+
+cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """The weighted log-loss of some rows."""
+    cdef Rows* rows = &node.rows
+    cdef double total = 0
+    cdef Py_ssize_t i
+    cdef float log_sum
+    for i in range(first, last):
+        row_logits(
+            node.z, node.bias, node.weights, rows.indices + rows.indptr[i], rows.data + rows.indptr[i],
+            rows.indptr[i + 1] - rows.indptr[i], node.width,
+        )
+        log_sum = row_softmax(node.z + node.width, node.z, node.width)
+        total += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
+    return total
+
+
+cdef void sort_by_key(
+    const int32_t* features, Py_ssize_t n, int shift, uint32_t* keys, int32_t* order, int32_t* buckets
+) noexcept nogil:
+    """Sorted keys of n features, which feature each is of, and where the keys of a bucket begin."""
+    cdef Py_ssize_t n_buckets = <Py_ssize_t>1 << (32 - shift), i, at
+    cdef uint32_t key
+    cdef int32_t which
+    memset(buckets, 0, (n_buckets + 1) * sizeof(int32_t))
+    for i in range(n):
+        buckets[<uint64_t>(<uint32_t>features[i] * HASH_FACTOR) >> shift] += 1
+    for i in range(n_buckets):
+        buckets[i + 1] += buckets[i]
+    # the end of a bucket moves down to its start as it is filled
+    for i in range(n):
+        key = <uint32_t>features[i] * HASH_FACTOR
+        buckets[<uint64_t>key >> shift] -= 1
+        at = buckets[<uint64_t>key >> shift]
+        keys[at], order[at] = key, i
+    # by insertion, as a bucket holds one key on average
+    for i in range(1, n):
+        key, which, at = keys[i], order[i], i
+        while at > 0 and keys[at - 1] > key:
+            keys[at], order[at] = keys[at - 1], order[at - 1]
+            at -= 1
+        keys[at], order[at] = key, which
+
+
+cdef class NodeTrainer:
+    """Trains nodes one after the other, in memory of its own: each thread needs one."""
+
+    cdef const int64_t[::1] indptr, row_order, start, stop, leaf_start
+    cdef const int32_t[::1] indices, y, child_ptr, children
+    cdef const float[::1] data, row_weights, square_norms
+    cdef int32_t[::1] local_of
+    cdef int n_inner
+    cdef double smoothing
+    cdef uint64_t seed
+    cdef Goal goal
+    cdef Node node
+    cdef dict buffers
+
+    def __init__(self, problem):
+        tree = problem.tree
+        self.indptr, self.indices, self.data = problem.csr
+        self.y, self.row_weights, self.square_norms = problem.y, problem.row_weights, problem.square_norms
+        self.row_order = problem.row_order
+        self.start, self.stop = problem.row_ranges
+        self.leaf_start = problem.leaf_ranges[0]
+        self.child_ptr, self.children, self.n_inner = tree.child_ptr, tree.children, tree.n_inner
+        self.smoothing, self.seed = problem.smoothing, problem.seed
+        self.goal = Goal(problem.fit_intercept, problem.tol, problem.max_iter)
+        self.local_of = np.full(problem.X.shape[1], -1, np.int32)
+        self.buffers = {}
+
+    def count_features(self, const int64_t[::1] nodes, int64_t[::1] out):
+        cdef Py_ssize_t k
+        self.node.features = <int32_t*>self.room("features", self.local_of.shape[0], sizeof(int32_t))
+        with nogil:
+            for k in range(nodes.shape[0]):
+                out[nodes[k]] = self.count_features_of(nodes[k])
+
+    def train(
+        self, const int64_t[::1] nodes, penalties, weights, int32_t[::1] n_iter, unsigned char[::1] converged
+    ):
+        cdef const double[::1] C = penalties.C, scale = penalties.scale
+        cdef const int32_t[::1] prior = penalties.code
+        cdef const int32_t[::1] shifts = weights.shifts
+        cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
+        cdef const int64_t[::1] bucket_ptr = weights.bucket_ptr
+        cdef float[:, ::1] lines = weights.lines
+        cdef uint32_t[::1] keys = weights.keys
+        cdef int32_t[::1] buckets = weights.buckets
+        cdef Node* node = &self.node
+        cdef Py_ssize_t k
+        cdef int64_t v
+        cdef bint done
+        for k in range(nodes.shape[0]):
+            v = nodes[k]
+            self.reserve_rows(self.row_order[self.start[v] : self.stop[v]])
+            self.reserve_training(self.stop[v] - self.start[v], key_ptr[v + 1] - key_ptr[v], self.arity(v), False)
+        with nogil:
+            for k in range(nodes.shape[0]):
+                v = nodes[k]
+                self.take_rows(v, &self.row_order[0] + self.start[v], self.stop[v] - self.start[v])
+                see_children(node, self.arity(v))
+                n_iter[v], done = 0, True
+                if node.n_seen < 2:
+                    node.n_features = 0
+                else:
+                    write_guess(node, prior[v], self.smoothing, node.weights, node.guess_bias)
+                    self.scale_guess(node.weights, scale[v])
+                    n_iter[v] = train_from_here(node, C[v], &self.goal, self.seed, &done)
+                converged[v] = done
+                self.store(
+                    &lines[line_ptr[v], 0], &keys[0] + key_ptr[v], &buckets[bucket_ptr[v]], shifts[v]
+                )
+
+    def held_out_losses(
+        self,
+        int64_t v,
+        const int64_t[::1] rows,
+        Py_ssize_t n_train,
+        const double[::1] C,
+        const int32_t[::1] prior,
+        const double[::1] scale,
+        double[::1] out,
+    ):
+        cdef Node* node = &self.node
+        cdef Py_ssize_t k, n = rows.shape[0]
+        cdef bint done
+        self.reserve_training(n, self.reserve_rows(rows), self.arity(v), True)
+        with nogil:
+            self.take_rows(v, &rows[0], n)
+            node.rows.n = n_train
+            for k in range(C.shape[0]):
+                if k == 0 or prior[k] != prior[k - 1]:
+                    write_guess(node, prior[k], self.smoothing, node.guess, node.guess_bias)
+                see_children(node, self.arity(v))
+                self.scale_guess(node.guess, scale[k])
+                train_from_here(node, C[k], &self.goal, self.seed, &done)
+                out[k] = held_out_loss(node, n_train, n)
+
+    # -- the node at hand ---------------------------------------------------
+
+    cdef int arity(self, int64_t v) noexcept nogil:
+        return self.child_ptr[v + 1] - self.child_ptr[v]
+
+    cdef int64_t child_of(self, int64_t v, int64_t row) noexcept nogil:
+        """Which child of v is above a row's class: the last whose leaves do not begin behind it."""
+        cdef int64_t rank = self.leaf_start[self.n_inner + self.y[row]]
+        cdef int64_t lo = 0, hi = self.arity(v), middle
+        while hi - lo > 1:
+            middle = (lo + hi) // 2
+            if self.leaf_start[self.children[self.child_ptr[v] + middle]] <= rank:
+                lo = middle
+            else:
+                hi = middle
+        return lo
+
+    cdef int32_t count_features_of(self, int64_t v) noexcept nogil:
+        """Distinct features of the rows of node v; none, where only one child has rows."""
+        cdef int64_t first = self.start[v], last = self.stop[v], i, j
+        cdef int32_t n = 0, f
+        if first == last or self.child_of(v, self.row_order[first]) == self.child_of(v, self.row_order[last - 1]):
+            return 0
+        for i in range(first, last):
+            for j in range(self.indptr[self.row_order[i]], self.indptr[self.row_order[i] + 1]):
+                f = self.indices[j]
+                if self.local_of[f] < 0:
+                    self.local_of[f] = n
+                    self.node.features[n] = f
+                    n += 1
+        for i in range(n):
+            self.local_of[self.node.features[i]] = -1
+        return n
+
+    cdef void take_rows(self, int64_t v, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
+        """Copy rows of node v, numbering their features as they appear."""
+        cdef Node* node = &self.node
+        cdef Rows* rows = &node.rows
+        cdef Py_ssize_t i
+        cdef int64_t j, row, at = 0
+        cdef int32_t f, n_features = 0
+        node.v, node.width = v, line_width(self.arity(v))
+        for i in range(n):
+            row = row_list[i]
+            rows.indptr[i] = at
+            rows.child[i] = self.child_of(v, row)
+            rows.weight[i], rows.square_norm[i] = self.row_weights[row], self.square_norms[row]
+            for j in range(self.indptr[row], self.indptr[row + 1]):
+                f = self.indices[j]
+                if self.local_of[f] < 0:
+                    self.local_of[f] = n_features
+                    node.features[n_features] = f
+                    n_features += 1
+                rows.indices[at] = self.local_of[f]
+                rows.data[at] = self.data[j]
+                at += 1
+        rows.indptr[n] = at
+        rows.n, node.n_features = n, n_features
+        for i in range(n_features):
+            self.local_of[node.features[i]] = -1
+
+    cdef void scale_guess(self, const float* weights, float scale) noexcept nogil:
+        """Start from the guess, its weights times scale."""
+        cdef Node* node = &self.node
+        cdef Py_ssize_t i
+        cdef int c
+        for i in range(node.n_features * node.width):
+            node.weights[i] = scale * weights[i]
+        if self.goal.fit_intercept:
+            for c in range(node.width):
+                node.bias[c] += node.guess_bias[c]
+
+    cdef void store(self, float* lines, uint32_t* keys, int32_t* buckets, int shift) noexcept nogil:
+        """Write bias, weights and keys, sorted by key."""
+        cdef Node* node = &self.node
+        cdef Py_ssize_t i
+        cdef int width = node.width
+        sort_by_key(node.features, node.n_features, shift, keys, node.order, buckets)
+        memcpy(lines, node.bias, width * sizeof(float))
+        for i in range(node.n_features):
+            memcpy(lines + (i + 1) * width, node.weights + node.order[i] * <int64_t>width, width * sizeof(float))
+
+    # -- memory -------------------------------------------------------------
+
+    cdef Py_ssize_t reserve_rows(self, const int64_t[::1] rows) except -1:
+        """Room for these rows; the most features they can have."""
+        cdef Node* node = &self.node
+        cdef Py_ssize_t n = rows.shape[0], i, n_entries = 0, n_features
+        for i in range(n):
+            n_entries += self.indptr[rows[i] + 1] - self.indptr[rows[i]]
+        n_features = min(n_entries, self.local_of.shape[0])
+        node.rows.indptr = <int64_t*>self.room("indptr", n + 1, sizeof(int64_t))
+        node.rows.indices = <int32_t*>self.room("indices", n_entries, sizeof(int32_t))
+        node.rows.data = <float*>self.room("data", n_entries, sizeof(float))
+        node.rows.child = <int64_t*>self.room("child", n, sizeof(int64_t))
+        node.rows.weight = <float*>self.room("row_weights", n, sizeof(float))
+        node.rows.square_norm = <float*>self.room("square_norms", n, sizeof(float))
+        node.features = <int32_t*>self.room("features", n_features, sizeof(int32_t))
+        return n_features
+
+    cdef int reserve_training(self, Py_ssize_t n, Py_ssize_t n_features, int arity, bint keep_guess) except -1:
+        """Room for training with n rows."""
+        cdef Node* node = &self.node
+        cdef Py_ssize_t width = line_width(arity)
+        node.costs = <float*>self.room("costs", n, sizeof(float))
+        node.dual = <float*>self.room("dual", n * width, sizeof(float))
+        node.active = <int64_t*>self.room("active", n, sizeof(int64_t))
+        node.order = <int32_t*>self.room("order", n_features, sizeof(int32_t))
+        node.weights = <float*>self.room("weights", n_features * width, sizeof(float))
+        node.guess = <float*>self.room("guess", keep_guess * n_features * width, sizeof(float))
+        node.sums = <double*>self.room("sums", n_features * width, sizeof(double))
+        node.bias = <float*>self.room("bias", width, sizeof(float))
+        node.guess_bias = <float*>self.room("guess_bias", width, sizeof(float))
+        node.share = <float*>self.room("share", 2 * width, sizeof(float))
+        node.totals = <double*>self.room("totals", width, sizeof(double))
+        node.z = <float*>self.room("z", 3 * width, sizeof(float))
+        return 0
+
+    cdef void* room(self, str name, Py_ssize_t size, Py_ssize_t itemsize) except NULL:
+        """Memory of the name, at least that large, from the start of a cache line."""
+        cdef unsigned char[::1] buffer
+        if name not in self.buffers or self.buffers[name].shape[0] < size * itemsize + 64:
+            self.buffers[name] = np.empty(size * itemsize + 64, np.uint8)
+        buffer = self.buffers[name]
+        return <void*>((<uintptr_t>&buffer[0] + 63) & ~<uintptr_t>63)

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels that follow paths down a fitted tree: one call, a block of rows.
 
-Their specification is the function of the same name in ``reference.py``.
+Their specification is the function of the same name in ``reference``.
 Inner nodes are numbered before leaves, so node - n_inner is a leaf's class.
 All of them score a node by ``children_log_proba``, so that a probability has
 the same bits whichever method asks for it.
@@ -13,14 +13,8 @@ from libc.string cimport memcpy
 
 cdef extern from "lines.h" nogil:
     enum: LINE
-    void line_axpy(float* y, float a, const float* x)
-    void line_prefetch(const float* address)
-
-cdef extern from *:
-    """
-    #define HASH_FACTOR 2654435769u
-    """
     uint32_t HASH_FACTOR
+    void line_axpy(float* y, float a, const float* x)
 
 # a logit of a child that does not exist, or has no rows, is -1e30
 cdef double NO_CHILD = -1e29

@@ -1,73 +1,109 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels for what the penalty pulls towards.
 
-Their specification is the function of the same name in ``reference.py``.
+Their specification is the function of the same name in ``reference``.
 """
-from libc.math cimport sqrt
+from libc.math cimport log, sqrt
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free
+from libc.string cimport memset
+
+import numpy as np
 
 cdef extern from "lines.h" nogil:
     void feature_log_odds(float* odds, const double* sums, const float* shares, double smoothing, int width)
     void centre_present(float* x, const float* present, float n_present, int width)
 
 
-def sum_by_child(
-    const int64_t[::1] indptr,
-    const int32_t[::1] indices,
-    const float[::1] data,
-    const float[::1] row_weights,
-    const int64_t[::1] child,
-    double[:, ::1] sums,
-):
-    cdef Py_ssize_t i, j
-    with nogil:
-        for i in range(child.shape[0]):
-            for j in range(indptr[i], indptr[i + 1]):
-                sums[indices[j], child[i]] += <double>row_weights[i] * data[j]
+cdef int count_shares(const Rows* rows, int width, double* totals, float* share, float* bias) noexcept nogil:
+    """Each child's share in the weight of the rows, and its centred logarithm; the children that have rows."""
+    cdef double total = 0, mean = 0
+    cdef int c, n_present = 0
+    cdef Py_ssize_t i
+    memset(totals, 0, width * sizeof(double))
+    for i in range(rows.n):
+        totals[rows.child[i]] += rows.weight[i]
+    for c in range(width):
+        total += totals[c]
+        n_present += totals[c] > 0
+    for c in range(width):
+        share[c] = <float>(totals[c] / total)
+        mean += log(totals[c] / total) / n_present if totals[c] > 0 else 0
+    for c in range(width):
+        if totals[c] > 0:
+            bias[c] = <float>(log(totals[c] / total) - mean)
+    return n_present
 
 
-cdef float count(const float[::1] present) noexcept nogil:
-    cdef float n = 0
-    cdef Py_ssize_t c
-    for c in range(present.shape[0]):
-        n += present[c]
-    return n
-
-
-def log_odds(
-    const double[:, ::1] sums,
-    const float[::1] shares,
-    const float[::1] present,
-    double smoothing,
-    float[:, ::1] out,
-):
+cdef void log_odds(
+    Py_ssize_t n_features, int width, int n_present, double smoothing,
+    const double* sums, const float* share, const float* present, float* weights,
+) noexcept nogil:
     cdef Py_ssize_t f
-    cdef int width = shares.shape[0]
-    cdef float n_present
-    with nogil:
-        n_present = count(present)
-        for f in range(sums.shape[0]):
-            feature_log_odds(&out[f, 0], &sums[f, 0], &shares[0], smoothing, width)
-            centre_present(&out[f, 0], &present[0], n_present, width)
+    for f in range(n_features):
+        feature_log_odds(weights + f * width, sums + f * width, share, smoothing, width)
+        centre_present(weights + f * width, present, n_present, width)
 
 
-def directions(const double[:, ::1] sums, const float[::1] present, float[:, ::1] out):
-    cdef Py_ssize_t f, c
-    cdef int width = present.shape[0]
-    cdef float n_present
-    cdef double* scale = <double*>calloc(width, sizeof(double))
-    if scale == NULL:
-        raise MemoryError(f"no memory for the lengths of {width} centroids")
-    with nogil:
-        n_present = count(present)
-        for f in range(sums.shape[0]):
-            for c in range(width):
-                scale[c] += sums[f, c] * sums[f, c]
+cdef void directions(
+    Py_ssize_t n_features, int width, int n_present,
+    const double* sums, double* totals, const float* present, float* weights,
+) noexcept nogil:
+    cdef Py_ssize_t f
+    cdef int c
+    memset(totals, 0, width * sizeof(double))
+    for f in range(n_features):
         for c in range(width):
-            scale[c] = 1 / sqrt(scale[c]) if scale[c] > 0 else 0
-        for f in range(sums.shape[0]):
-            for c in range(width):
-                out[f, c] = <float>(sums[f, c] * scale[c])
-            centre_present(&out[f, 0], &present[0], n_present, width)
-        free(scale)
+            totals[c] += sums[f * width + c] * sums[f * width + c]
+    for c in range(width):
+        totals[c] = 1 / sqrt(totals[c]) if totals[c] > 0 else 0
+    for f in range(n_features):
+        for c in range(width):
+            weights[f * width + c] = <float>(sums[f * width + c] * totals[c])
+        centre_present(weights + f * width, present, n_present, width)
+
+
+cdef void guess(
+    const Rows* rows, Py_ssize_t n_features, int width, int prior, double smoothing,
+    double* sums, double* totals, float* share, float* weights, float* bias,
+) noexcept nogil:
+    """write_guess. Scratch: sums (n_features, width), totals (width,), share (2 * width,)."""
+    cdef Py_ssize_t i
+    cdef int64_t j
+    cdef int c, n_present = count_shares(rows, width, totals, share, bias)
+    cdef float* present = share + width
+    for c in range(width):
+        present[c] = totals[c] > 0
+    memset(sums, 0, n_features * width * sizeof(double))
+    for i in range(rows.n):
+        for j in range(rows.indptr[i], rows.indptr[i + 1]):
+            sums[<int64_t>rows.indices[j] * width + rows.child[i]] += <double>rows.weight[i] * rows.data[j]
+    if prior == NAIVE_BAYES:
+        log_odds(n_features, width, n_present, smoothing, sums, share, present, weights)
+    else:
+        directions(n_features, width, n_present, sums, totals, present, weights)
+
+
+def write_guess(
+    int64_t[::1] indptr,
+    int32_t[::1] indices,
+    float[::1] data,
+    float[::1] row_weights,
+    int64_t[::1] child,
+    int prior,
+    double smoothing,
+    float[:, ::1] weights,
+    float[::1] bias,
+):
+    cdef int width = bias.shape[0]
+    cdef Rows rows
+    cdef double[::1] sums = np.empty(weights.shape[0] * width + 1)
+    cdef double[::1] totals = np.empty(width)
+    cdef float[::1] share = np.empty(2 * width, np.float32)
+    rows.n, rows.indptr, rows.child, rows.weight = child.shape[0], &indptr[0], &child[0], &row_weights[0]
+    rows.indices = &indices[0] if indices.shape[0] else NULL
+    rows.data = &data[0] if data.shape[0] else NULL
+    with nogil:
+        guess(
+            &rows, weights.shape[0], width, prior, smoothing, &sums[0], &totals[0], &share[0],
+            &weights[0, 0] if weights.shape[0] else NULL, &bias[0],
+        )

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
 """Kernels that build label trees: Huffman's merges and balanced 2-means splits.
 
-Their specification is the function of the same name in ``reference.py``.
+Their specification is the function of the same name in ``reference``.
 """
 from libc.math cimport fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t

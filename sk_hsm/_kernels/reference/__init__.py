@@ -1,0 +1,29 @@
+"""What the kernels compute: their specification, in numpy, for the tests.
+
+A function here has the name, the parameters and the results of a kernel. It is written
+from the formula, in float64, and may be as slow as it likes. Kernels sum in float32, so
+the two agree to rounding; where results are integers, they agree.
+
+Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:indptr[i + 1]]``
+(float32) at the columns ``indices[indptr[i]:indptr[i + 1]]`` (int32); indptr is int64.
+"""
+
+from .nodes import NodeTrainer, ascend_dual
+from .paths import all_log_proba, path_log_proba, sample_classes, top_k
+from .priors import write_guess
+from .rows import hash_rows, sum_magnitudes
+from .trees import huffman_parents, kmeans_split
+
+__all__ = [
+    "NodeTrainer",
+    "all_log_proba",
+    "ascend_dual",
+    "hash_rows",
+    "huffman_parents",
+    "kmeans_split",
+    "path_log_proba",
+    "sample_classes",
+    "sum_magnitudes",
+    "top_k",
+    "write_guess",
+]

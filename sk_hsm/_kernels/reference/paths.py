@@ -1,0 +1,118 @@
+"""Paths down a fitted tree.
+
+tree is a LabelTree, weights its NodeWeights. Class c is the leaf, and the node,
+``tree.n_inner + c``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import log_softmax
+
+from ._common import NO_CHILD
+
+LARGEST_LOGIT = 1e28
+
+
+def top_k(tree, weights, indptr, indices, data, min_log_proba, beam_width, classes, log_proba):
+    """The k most probable classes of each row, the most probable first, ties in order of class.
+
+    With a beam_width above 0, only that many of the most probable inner nodes of a level
+    are opened (ties in order of node), and leaves below the others are not considered.
+
+    indptr, indices, data : the rows, CSR.
+    min_log_proba : float, classes of a smaller log-probability are left out.
+    beam_width : int, 0 for an exact answer.
+    classes : (n_rows, k) int32, out: -1 where there are fewer than k.
+    log_proba : (n_rows, k) float64, out: -inf where there are fewer than k.
+    """
+    k = classes.shape[1]
+    classes[:], log_proba[:] = -1, -np.inf
+    for i in range(len(classes)):
+        x = _row(indptr, indices, data, i)
+        leaves = _leaves_in_beam(tree, weights, x, beam_width or tree.n_nodes)
+        best = sorted(leaf for leaf in leaves if -leaf[0] >= min_log_proba)[:k]
+        for at, (cost, node) in enumerate(best):
+            classes[i, at], log_proba[i, at] = node - tree.n_inner, -cost
+
+
+def _leaves_in_beam(tree, weights, x, beam_width):
+    """(-log-probability, node) of each leaf below the inner nodes that a beam opens."""
+    root = [(0.0, 0)]
+    leaves, frontier = ([], root) if tree.n_inner else (root, [])
+    while frontier:
+        opened, frontier = sorted(frontier)[:beam_width], []
+        for cost, node in opened:
+            log_p = _children_log_proba(tree, weights, x, node)
+            for child, child_log_p in zip(_children(tree, node), log_p, strict=True):
+                (frontier if child < tree.n_inner else leaves).append((cost - child_log_p, child))
+    return leaves
+
+
+def all_log_proba(tree, weights, indptr, indices, data, log_proba):
+    """Log-probability of every class: the sum over its path of log P(child | node, x).
+
+    P(. | node, x) is the softmax of the node's logits ``W x + b``, see NodeWeights. Logits
+    beyond float32 are cut at 1e28; a child with the bias -1e30 has the probability 0.
+
+    indptr, indices, data : the rows, CSR.
+    log_proba : (n_rows, n_classes) float64, out.
+    """
+    for i in range(len(log_proba)):
+        x = _row(indptr, indices, data, i)
+        at = np.zeros(tree.n_nodes)
+        for node in range(tree.n_inner):
+            at[_children(tree, node)] = at[node] + _children_log_proba(tree, weights, x, node)
+        log_proba[i] = at[tree.n_inner :]
+
+
+def path_log_proba(tree, weights, indptr, indices, data, classes, log_proba):
+    """Log-probability of one class a row.
+
+    indptr, indices, data : the rows, CSR.
+    classes : (n_rows,) int32.
+    log_proba : (n_rows,) float64, out: the entries of all_log_proba.
+    """
+    every = np.empty((len(classes), tree.n_classes))
+    all_log_proba(tree, weights, indptr, indices, data, every)
+    log_proba[:] = every[np.arange(len(classes)), classes]
+
+
+def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
+    """Classes drawn from each row's distribution, by inversion of its distribution function.
+
+    At each node, u chooses the child c with ``F[c] <= u < F[c + 1]``, F being the sums of
+    the probabilities of the children before c; ``(u - F[c]) / p[c]`` chooses below. A child
+    of probability 0 is never chosen.
+
+    indptr, indices, data : the rows, CSR.
+    uniforms : (n_rows, n_draws) float64, the u at the root, in [0, 1).
+    classes : (n_rows, n_draws) int32, out.
+    """
+    for i, draw in np.ndindex(classes.shape):
+        x, u, node = _row(indptr, indices, data, i), uniforms[i, draw], 0
+        while node < tree.n_inner:
+            p = np.exp(_children_log_proba(tree, weights, x, node))
+            F = np.concatenate([[0], np.cumsum(p)])
+            c = np.flatnonzero((p > 0) & (F[:-1] <= u))[-1]
+            u = min((u - F[c]) / p[c], 1.0)
+            node = _children(tree, node)[c]
+        classes[i, draw] = node - tree.n_inner
+
+
+def _row(indptr, indices, data, i):
+    """Row i as a dict from column to value."""
+    row = slice(indptr[i], indptr[i + 1])
+    return dict(zip(indices[row].tolist(), data[row].tolist(), strict=True))
+
+
+def _children(tree, node):
+    return tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]]
+
+
+def _children_log_proba(tree, weights, x, node):
+    """log P(child | node, x) of each child of an inner node."""
+    features, W, b = weights.node(node, len(_children(tree, node)))
+    values = np.array([x.get(feature, 0.0) for feature in features.tolist()])
+    z = values @ W.astype(np.float64) + b
+    return log_softmax(np.where(b < NO_CHILD / 10, -np.inf, np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT)))

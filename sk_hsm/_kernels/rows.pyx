@@ -1,0 +1,42 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels that sum up rows: one number for each.
+
+Their specification is the function of the same name in ``reference``.
+"""
+from libc.math cimport fabs
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+
+cdef uint64_t mix(uint64_t x) noexcept nogil:
+    """Splitmix64: random bits that depend on the argument alone."""
+    x += <uint64_t>0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+def hash_rows(
+    const int64_t[::1] indptr, const int32_t[::1] indices, const float[::1] data, uint64_t[::1] out
+):
+    cdef Py_ssize_t i
+    cdef int64_t j
+    cdef uint32_t bits
+    with nogil:
+        for i in range(out.shape[0]):
+            out[i] = 0
+            for j in range(indptr[i], indptr[i + 1]):
+                if data[j] != 0:
+                    memcpy(&bits, &data[j], sizeof(bits))
+                    out[i] += mix((<uint64_t>indices[j]) << 32 | bits)
+
+
+def sum_magnitudes(const int64_t[::1] indptr, const float[::1] data, double[::1] sums, int64_t[::1] counts):
+    cdef Py_ssize_t i
+    cdef int64_t j
+    with nogil:
+        for i in range(sums.shape[0]):
+            sums[i], counts[i] = 0, 0
+            for j in range(indptr[i], indptr[i + 1]):
+                sums[i] += fabs(data[j])
+                counts[i] += data[j] != 0
