@@ -146,14 +146,16 @@ cdef void score(Space* x, const int32_t* classes, Py_ssize_t n, double left, dou
     """Cosine to the left centroid less cosine to the right one."""
     cdef float scale_left = 1 / sqrt(left) if left > 1e-12 else 0
     cdef float scale_right = 1 / sqrt(right) if right > 1e-12 else 0
-    cdef float total
+    cdef float total, to_left, to_right
     cdef float* s
     cdef Py_ssize_t i, j
     for i in range(n):
-        total = 0
+        to_left = to_right = 0
         for j in range(x.indptr[classes[i]], x.indptr[classes[i] + 1]):
             s = x.sums + 2 * <int64_t>x.indices[j]
-            total += x.data[j] * (scale_left * s[0] - scale_right * s[1])
+            to_left += x.data[j] * s[0]
+            to_right += x.data[j] * s[1]
+        total = scale_left * to_left - scale_right * to_right
         x.items[i].score = total if fabs(total) > TIE else 0
         x.items[i].mass = x.mass[classes[i]]
         x.items[i].index = i
