@@ -12,7 +12,7 @@ from .label_tree import LabelTree
 from .node_weights import NodeWeights
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 1
+FORMAT = 2
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
 
@@ -23,6 +23,9 @@ def pack_state(state: dict[str, Any]) -> dict[str, Any]:
     if "tree_" in state:
         state["tree_"] = state["tree_"].__getstate__()
         state["node_weights_"] = state["node_weights_"].to_arrays()
+    if "trees_" in state:
+        state["trees_"] = [tree.__getstate__() for tree in state["trees_"]]
+        state["node_weights_"] = [weights.to_arrays() for weights in state["node_weights_"]]
     return state
 
 
@@ -37,10 +40,17 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
         )
     state = {name: value for name, value in state.items() if name not in _HEADER}
     if "tree_" in state:
-        _check_offsets(state["tree_"], state["node_weights_"])
-        state["tree_"] = LabelTree._from_arrays(state["tree_"])
-        state["node_weights_"] = NodeWeights(state["node_weights_"])
+        state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"])
+    if "trees_" in state:
+        models = zip(state["trees_"], state["node_weights_"], strict=True)
+        models = [_unpack_model(tree, weights) for tree, weights in models]
+        state["trees_"], state["node_weights_"] = map(list, zip(*models, strict=True))
     return state
+
+
+def _unpack_model(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> tuple[LabelTree, NodeWeights]:
+    _check_offsets(tree, weights)
+    return LabelTree._from_arrays(tree), NodeWeights(weights)
 
 
 def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> None:

@@ -18,10 +18,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from . import inference
 from ._state import pack_state, unpack_state
 from .label_tree import LabelTree
+from .node_weights import NodeWeights
 from .progress import Progress
-from .regularization import choose_penalties
-from .solvers import Problem, TreeFit, fit_nodes
-from .tree_builders import balanced_tree, cluster_classes, huffman_tree, match_leaves
+from .training import Rows, TrainedTree, train_trees
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
@@ -56,6 +55,9 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         Most children of a node, 2 or more, where the tree is built here. At least n_classes
         gives one node, which is the flat softmax (multinomial logistic regression). Up to 16
         children cost the same.
+    n_trees : int, default=1
+        Number of trees, each from random numbers of its own. Probabilities are averaged, which
+        makes them better, at `n_trees` times the cost. More than one needs ``tree="kmeans"``.
     C : float or "auto", default="auto"
         Inverse regularisation, as in :class:`sklearn.linear_model.LogisticRegression`: each
         node minimises ``||W - G||^2 / 2 + C * sum(weight * log-loss)``, or with two children
@@ -91,7 +93,8 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     classes_ : ndarray of shape (n_classes,)
         The sorted distinct labels of y.
     tree_ : LabelTree
-        The tree, with ``tree_.leaf_labels`` equal to `classes_`.
+        The tree, with ``tree_.leaf_labels`` equal to `classes_`. Of several trees: `trees_`, a
+        list. The four attributes below are then lists, too, one entry for each tree.
     node_weights_ : NodeWeights
         The weights of its inner nodes.
     C_ : ndarray of shape (n_inner_nodes,)
@@ -143,6 +146,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     _parameter_constraints: dict = {
         "tree": [StrOptions({"kmeans", "huffman", "balanced"}), LabelTree, "array-like"],
         "arity": [Interval(Integral, 2, None, closed="left")],
+        "n_trees": [Interval(Integral, 1, None, closed="left")],
         "C": [Interval(Real, 0, MAX_WEIGHT, closed="right"), StrOptions({"auto"})],
         "prior": [StrOptions({"auto", "naive_bayes", "centroid"}), None],
         "fit_intercept": ["boolean"],
@@ -159,6 +163,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         tree: str | LabelTree | ArrayLike = "kmeans",
         *,
         arity: int = 16,
+        n_trees: int = 1,
         C: float | str = "auto",
         prior: str | None = "auto",
         fit_intercept: bool = True,
@@ -171,6 +176,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
     ) -> None:
         self.tree = tree
         self.arity = arity
+        self.n_trees = n_trees
         self.C = C
         self.prior = prior
         self.fit_intercept = fit_intercept
@@ -223,6 +229,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
         progress = Progress(self.verbose)
+        self._check_n_trees()
         if y is None:
             encode_labels(y)
         X = self._validate_rows(X, reset=True)
@@ -248,52 +255,50 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             X, y, weights = float_csr(X[kept]), y[kept], weights[kept]
         rng = check_random_state(self.random_state)
         progress.say(f"{X.shape[0]} rows, {X.shape[1]} features, {X.nnz} non-zeros, {len(classes)} classes")
-        tree = self._make_tree(X, y, weights, classes, rng)
-        progress.say(
-            f"tree: {tree.n_inner} nodes of up to {tree.arity} children, "
-            f"depth {tree.max_depth}, mean {tree.mean_depth(frequency):.2f}"
-        )
-        seed = rng.randint(2**31 - 1)
-        problem = Problem(
-            X, y, weights.astype(np.float32), tree, self.fit_intercept, self.tol, self.max_iter, seed
-        )
-        problem.penalties = choose_penalties(problem, self.C, self.prior, self.n_jobs, progress)
-        fit = fit_nodes(problem, self.n_jobs, progress)
-        progress.say(
-            f"trained: {fit.weights.nbytes / 2**20:.1f} MiB, at most {fit.n_iter.max(initial=0)} passes"
-        )
-        self._warn_if_unfinished(fit)
-        self.classes_, self.tree_, self.node_weights_ = classes, tree, fit.weights
-        chosen = problem.penalties
-        self.C_, self.prior_, self.prior_scale_ = chosen.C, chosen.prior, chosen.scale
-        self.n_iter_ = int(fit.n_iter.max(initial=1))
+        trained = train_trees(Rows(X, y, weights, classes), self.get_params(deep=False), rng, progress)
+        self._warn_if_unfinished(np.concatenate([each.fit.converged for each in trained]))
+        self.classes_ = classes
+        self.n_iter_ = max(int(each.fit.n_iter.max(initial=1)) for each in trained)
+        self._set_trained(trained)
         return self
 
-    def _make_tree(self, X, y, weights, classes, rng) -> LabelTree:
-        if isinstance(self.tree, LabelTree):
-            return match_leaves(self.tree, classes)
-        if not isinstance(self.tree, str):
-            return LabelTree.from_parents(self.tree, classes)
-        if self.tree == "huffman":
-            counts = np.bincount(y, weights=weights, minlength=len(classes))
-            tree = huffman_tree(counts, self.arity)
-        elif self.tree == "balanced":
-            tree = balanced_tree(len(classes), self.arity)
-        else:
-            seed = rng.randint(2**31 - 1)
-            tree = cluster_classes(X, y, weights, len(classes), self.arity, seed, self.n_jobs)
-        return tree.with_labels(classes)
+    def _set_trained(self, trained: list[TrainedTree]) -> None:
+        """One tree's attributes as they are, those of several as lists."""
+        one = len(trained) == 1
+        for name in ("tree_", "trees_"):
+            vars(self).pop(name, None)
+        for name, values in (
+            ("tree_" if one else "trees_", [each.tree for each in trained]),
+            ("node_weights_", [each.fit.weights for each in trained]),
+            ("C_", [each.penalties.C for each in trained]),
+            ("prior_", [each.penalties.prior for each in trained]),
+            ("prior_scale_", [each.penalties.scale for each in trained]),
+        ):
+            setattr(self, name, values[0] if one else values)
 
-    def _warn_if_unfinished(self, fit: TreeFit) -> None:
-        unfinished = np.count_nonzero(~fit.converged)
+    def _check_n_trees(self) -> None:
+        if self.n_trees > 1 and not (isinstance(self.tree, str) and self.tree == "kmeans"):
+            raise ValueError(
+                f"n_trees={self.n_trees} needs trees that differ, and only those of tree='kmeans' do: "
+                "use it, or n_trees=1"
+            )
+
+    def _warn_if_unfinished(self, converged: NDArray[np.bool_]) -> None:
+        unfinished = np.count_nonzero(~converged)
         if unfinished:
             warnings.warn(
-                f"{unfinished} of {len(fit.converged)} nodes did not reach tol={self.tol} in "
+                f"{unfinished} of {len(converged)} nodes did not reach tol={self.tol} in "
                 f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
                 "or decrease C",
                 ConvergenceWarning,
                 stacklevel=4,
             )
+
+    @property
+    def _models(self) -> list[tuple[LabelTree, NodeWeights]]:
+        if hasattr(self, "tree_"):
+            return [(self.tree_, self.node_weights_)]
+        return list(zip(self.trees_, self.node_weights_, strict=True))
 
     def _validate_rows(self, X: Any, reset: bool = False) -> Any:
         if not reset:
@@ -361,7 +366,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             As `predict_proba`.
         """
         X = self._validate_rows(X)
-        return inference.all_log_proba(self.tree_, self.node_weights_, X, self.n_jobs)
+        return inference.all_log_proba(self._models, X, self.n_jobs)
 
     def predict_top_k(
         self, X: ArrayLike | sparse.sparray, k: int = 5, beam_width: int | None = None
@@ -377,6 +382,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             None searches best first and is exact. A number keeps that many nodes at each
             level of the tree: an approximation, of bounded cost, that gives fewer than k
             labels where the beam holds fewer (probability 0, the first class, stands in).
+            For one tree only.
 
         Returns
         -------
@@ -388,10 +394,14 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if beam_width is not None:
             beam_width = check_count("beam_width", beam_width)
         X = self._validate_rows(X)
+        if beam_width is not None and len(self._models) > 1:
+            raise ValueError(
+                f"beam_width is for one tree, got {len(self._models)} trees: leave it None, which is exact"
+            )
         if beam_width is not None:
             beam_width = min(beam_width, len(self.classes_))  # no level has more
         classes, log_proba = inference.top_k(
-            self.tree_, self.node_weights_, X, min(k, len(self.classes_)), self.n_jobs, beam_width=beam_width
+            self._models, X, min(k, len(self.classes_)), self.n_jobs, beam_width=beam_width
         )
         return self.classes_[np.maximum(classes, 0)], np.exp(log_proba, out=log_proba)
 
@@ -413,7 +423,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         classes = encode_known(y, self.classes_)
         if len(classes) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} rows and y {len(classes)} labels, they must agree")
-        return inference.path_log_proba(self.tree_, self.node_weights_, X, classes, self.n_jobs)
+        return inference.path_log_proba(self._models, X, classes, self.n_jobs)
 
     def predict_proba_sparse(
         self, X: ArrayLike | sparse.sparray, k: int | None = None, min_proba: float | None = None
@@ -445,7 +455,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
             floor = float(np.log(float(min_proba)))
             k = int(min(k, 1 / float(min_proba) + 1))  # no more can have such a probability
         X = self._validate_rows(X)
-        return inference.sparse_proba(self.tree_, self.node_weights_, X, k, self.n_jobs, floor)
+        return inference.sparse_proba(self._models, X, k, self.n_jobs, floor)
 
     def sample(
         self,
@@ -471,9 +481,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         X = self._validate_rows(X)
         inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
         uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
-        return self.classes_[
-            inference.sample_classes(self.tree_, self.node_weights_, X, uniforms, self.n_jobs)
-        ]
+        return self.classes_[inference.sample_classes(self._models, X, uniforms, self.n_jobs)]
 
     # -- scikit-learn -------------------------------------------------------
 

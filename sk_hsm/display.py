@@ -443,6 +443,8 @@ def _as_tree(est: Any) -> LabelTree:
         return est
     if hasattr(est, "fit") and not isinstance(est, type):
         check_is_fitted(est)
+    if hasattr(est, "trees_"):
+        raise ValueError(f"est has {len(est.trees_)} trees: give one of est.trees_")
     tree = getattr(est, "tree_", None)
     if not isinstance(tree, LabelTree):
         raise ValueError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +13,20 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn import get_config
 
-from ._kernels import paths
+from ._kernels import forests, paths
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
 from .validation import float_csr, kernel_rows
 
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
 
+Model = tuple[LabelTree, NodeWeights]
+Models = Sequence[Model]  # of the same classes; their probabilities are averaged
 Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 
 
 def top_k(
-    tree: LabelTree,
-    weights: NodeWeights,
+    models: Models,
     X: Any,
     k: int,
     n_jobs: int | None,
@@ -40,26 +42,30 @@ def top_k(
     log_proba = np.empty((X.shape[0], k))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        paths.top_k(tree, weights, *rows, min_log_proba, beam_width or 0, classes[lo:hi], log_proba[lo:hi])
+        if len(models) > 1:
+            forests.average_top_k(models, *rows, min_log_proba, classes[lo:hi], log_proba[lo:hi])
+        else:
+            answers = classes[lo:hi], log_proba[lo:hi]
+            paths.top_k(*models[0], *rows, min_log_proba, beam_width or 0, *answers)
 
     _over_chunks(X, n_jobs, run)
     return classes, log_proba
 
 
 def sparse_proba(
-    tree: LabelTree, weights: NodeWeights, X: Any, k: int, n_jobs: int | None, min_log_proba: float
+    models: Models, X: Any, k: int, n_jobs: int | None, min_log_proba: float
 ) -> sparse.csr_array:
     """Probabilities of the k best classes that reach min_log_proba, (n_samples, n_classes)."""
     # as many rows at a time as have their answers in working_memory
     size = max(1, int(get_config()["working_memory"] * 2**20 / (24 * k)))
     parts = []
     for lo in range(0, X.shape[0], size):
-        classes, log_proba = top_k(tree, weights, X[lo : lo + size], k, n_jobs, min_log_proba)
+        classes, log_proba = top_k(models, X[lo : lo + size], k, n_jobs, min_log_proba)
         kept = log_proba > -np.inf
         indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
         parts.append(
             sparse.csr_array(
-                (np.exp(log_proba[kept]), classes[kept], indptr), shape=(len(classes), tree.n_classes)
+                (np.exp(log_proba[kept]), classes[kept], indptr), shape=(len(classes), models[0][0].n_classes)
             )
         )
     proba = parts[0] if len(parts) == 1 else sparse.csr_array(sparse.vstack(parts, format="csr"))
@@ -67,47 +73,72 @@ def sparse_proba(
     return proba
 
 
-def all_log_proba(tree: LabelTree, weights: NodeWeights, X: Any, n_jobs: int | None) -> NDArray[np.float64]:
+def all_log_proba(models: Models, X: Any, n_jobs: int | None) -> NDArray[np.float64]:
     """Log-probability of every class, (n_samples, n_classes)."""
+    n_classes = models[0][0].n_classes
     check_fits_in_memory(
-        f"predict_proba of {tree.n_classes} classes",
+        f"predict_proba of {n_classes} classes",
         X.shape[0],
-        8 * tree.n_classes,
+        8 * n_classes * min(len(models), 2),
         "predict_top_k, predict_proba_sparse or log_proba_of, which never make the dense matrix",
     )
-    log_proba = np.zeros((X.shape[0], tree.n_classes))
+    log_proba = np.zeros((X.shape[0], n_classes))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        paths.all_log_proba(tree, weights, *rows, log_proba[lo:hi])
+        _average(models, log_proba[lo:hi], lambda model, out: paths.all_log_proba(*model, *rows, out))
 
-    if tree.n_inner:
+    if n_classes > 1:
         _over_chunks(X, n_jobs, run)
     return log_proba
 
 
 def path_log_proba(
-    tree: LabelTree, weights: NodeWeights, X: Any, classes: NDArray[np.int32], n_jobs: int | None
+    models: Models, X: Any, classes: NDArray[np.int32], n_jobs: int | None
 ) -> NDArray[np.float64]:
     """Log-probability of one class a row, (n_samples,); -inf for class -1."""
-    log_proba = np.empty(X.shape[0])
+    log_proba = np.empty((X.shape[0], 1))
     known = np.maximum(classes, 0)
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        paths.path_log_proba(tree, weights, *rows, known[lo:hi], log_proba[lo:hi])
+        _average(
+            models,
+            log_proba[lo:hi],
+            lambda model, out: paths.path_log_proba(*model, *rows, known[lo:hi], out[:, 0]),
+        )
 
     _over_chunks(X, n_jobs, run)
     log_proba[classes < 0] = -np.inf
-    return log_proba
+    return log_proba[:, 0]
+
+
+def _average(
+    models: Models, out: NDArray[np.float64], write: Callable[[Model, NDArray[np.float64]], None]
+) -> None:
+    """Write a model's log-probabilities into out; of several, the logarithms of their means."""
+    if len(models) == 1:
+        write(models[0], out)
+        return
+    out.fill(-np.inf)
+    one = np.zeros(out.shape)
+    for model in models:
+        write(model, one)
+        forests.add_log_proba(one, out)
+    out -= math.log(len(models))
 
 
 def sample_classes(
-    tree: LabelTree, weights: NodeWeights, X: Any, uniforms: NDArray[np.float64], n_jobs: int | None
+    models: Models, X: Any, uniforms: NDArray[np.float64], n_jobs: int | None
 ) -> NDArray[np.int32]:
     """One class for each uniform random number, (n_samples, n_draws)."""
     classes = np.empty(uniforms.shape, dtype=np.int32)
+    # a number draws one of the trees, and what is left of it a class
+    drawn = np.minimum((uniforms * len(models)).astype(np.int32), len(models) - 1)
+    left = np.clip(uniforms * len(models) - drawn, 0, np.nextafter(1, 0))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        paths.sample_classes(tree, weights, *rows, uniforms[lo:hi], classes[lo:hi])
+        for number, model in enumerate(models):
+            here = np.where(drawn[lo:hi] == number, left[lo:hi], -1.0)
+            paths.sample_classes(*model, *rows, here, classes[lo:hi])
 
     _over_chunks(X, n_jobs, run)
     return classes

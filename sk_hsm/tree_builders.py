@@ -184,29 +184,21 @@ def kmeans_tree(
         raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
     weights = check_weights(sample_weight, len(y))
     seed = check_random_state(random_state).randint(2**31 - 1)
-    return cluster_classes(X, y, weights, len(classes), arity, seed, n_jobs).with_labels(classes)
+    centroids, mass = class_centroids(X, y, weights, len(classes)), class_masses(y, weights, len(classes))
+    return cluster_centroids(centroids, mass, check_arity(arity), seed, n_jobs).with_labels(classes)
 
 
-def cluster_classes(
-    X: sparse.csr_array,
-    y: NDArray[np.int32],
-    weights: NDArray[np.float64],
-    n_classes: int,
-    arity: int,
-    seed: int,
-    n_jobs: int | None,
+def cluster_centroids(
+    centroids: sparse.csr_array, mass: NDArray[np.float32], arity: int, seed: int, n_jobs: int | None
 ) -> LabelTree:
-    """kmeans_tree of rows that have been checked, with classes 0 .. n_classes - 1."""
-    arity = check_arity(arity)
+    """kmeans_tree of centroids and masses; of no more classes than arity, without a look at them."""
+    n_classes = len(mass)
     order = np.arange(n_classes, dtype=np.int32)
     depth = np.zeros(n_classes, dtype=np.int32)
     if n_classes <= arity:
         depth[1:] = 1
         return LabelTree._from_boundaries(order, depth)
-    centroids = class_centroids(X, y, weights, n_classes)
-    mass = np.bincount(y, weights=weights, minlength=n_classes) ** BALANCE
-    mass = np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
-    arrays = (*kernel_rows(centroids), mass, X.shape[1], order, depth)
+    arrays = (*kernel_rows(centroids), mass, centroids.shape[1], order, depth)
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
         settings = ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
@@ -218,6 +210,12 @@ def cluster_classes(
         delayed(split)(lo, hi, 2, True) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True) if hi - lo > 1
     )
     return LabelTree._from_boundaries(order, depth)
+
+
+def class_masses(y: NDArray[np.int32], weights: NDArray[np.float64], n_classes: int) -> NDArray[np.float32]:
+    """How much each class counts in the balance of clusters, (n_classes,)."""
+    mass = np.bincount(y, weights=weights, minlength=n_classes) ** BALANCE
+    return np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
 
 
 def class_centroids(

@@ -14,6 +14,7 @@ from sk_hsm import HierarchicalSoftmaxClassifier
         HierarchicalSoftmaxClassifier(),
         HierarchicalSoftmaxClassifier("huffman", arity=2),
         HierarchicalSoftmaxClassifier("balanced", arity=2),
+        HierarchicalSoftmaxClassifier(n_trees=2, arity=2),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
-from sk_hsm._kernels import nodes, paths, priors, reference, rows, trees
+from sk_hsm._kernels import forests, nodes, paths, priors, reference, rows, trees
 from sk_hsm.node_weights import LINE, NO_CHILD, NodeWeights, feature_keys, n_lines
 from sk_hsm.priors import PRIORS, Penalties, Penalty
 from sk_hsm.solvers import Problem
@@ -21,7 +21,7 @@ from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [nodes, paths, priors, rows, trees]
+MODULES = [forests, nodes, paths, priors, rows, trees]
 
 
 def kernel_functions(module):
@@ -146,6 +146,55 @@ def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0):
 def assert_log_proba_close(actual, expected):
     """Sums of float32 along a path; -inf where, and only where, it is expected."""
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+# -- forests.pyx ------------------------------------------------------------
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    SEEDS, st.integers(1, 4), st.integers(1, 40), st.sampled_from([2, 5, 17]),
+    st.integers(1, 8), st.sampled_from([-np.inf, -3.0, -0.5]), st.sampled_from([0.0, 0.1, 3.0, 300.0]),
+)  # fmt: skip
+def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale):
+    rng = np.random.default_rng(seed)
+    models = []
+    for _ in range(n_trees):
+        tree = random_tree(rng, rng.choice(TREES), n_classes, arity)
+        models.append((tree, random_weights(rng, tree, 20, scale=scale, p_dead=0.1)))
+    drawn, k = random_rows(rng, 5, 20), min(k, n_classes)
+    results = []
+    for module in (forests, reference):
+        results.append((np.full((5, k), -7, np.int32), np.full((5, k), np.nan)))
+        module.average_top_k(models, *drawn, min_log_proba, *results[-1])
+    (classes, log_proba), (expected, expected_log_proba) = results
+    near = expected_log_proba < min_log_proba + 1e-4  # rounding decides whether it is answered
+    log_proba_seen, expected_seen = (np.where(near, 0, x) for x in (log_proba, expected_log_proba))
+    np.testing.assert_allclose(log_proba_seen, expected_seen, rtol=1e-5, atol=1e-5)
+    # and to the last bit what the other kernels give
+    total = np.full((5, n_classes), -np.inf)
+    for tree, weights in models:
+        log_p = np.zeros((5, n_classes))
+        paths.all_log_proba(tree, weights, *drawn, log_p)
+        forests.add_log_proba(log_p, total)
+    total -= np.log(n_trees)
+    for i in range(5):
+        best = np.argsort(-total[i], kind="stable")[:k]
+        best = best[total[i, best] >= min_log_proba]
+        np.testing.assert_array_equal(classes[i, : len(best)], best)
+        np.testing.assert_array_equal(log_proba[i, : len(best)], total[i, best])
+        assert (classes[i, len(best) :] == -1).all() and (log_proba[i, len(best) :] == -np.inf).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(0, 4), st.integers(0, 6))
+def test_add_log_proba(seed, n_rows, n_columns):
+    rng = np.random.default_rng(seed)
+    log_proba, total = rng.choice([-np.inf, -900.0, -3.0, -0.1, 0.0], (2, n_rows, n_columns))
+    actual, expected = total.copy(), total.copy()
+    forests.add_log_proba(log_proba, actual)
+    reference.add_log_proba(log_proba, expected)
+    np.testing.assert_allclose(actual, expected, rtol=1e-14, atol=1e-15)
 
 
 # -- rows.pyx ---------------------------------------------------------------

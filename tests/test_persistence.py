@@ -183,7 +183,8 @@ def test_a_truncated_file_does_not_load(tmp_path, share):
     joblib.dump(fit(), path)
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises((EOFError, ValueError, KeyError, pickle.UnpicklingError)):
+    # what joblib's reader raises depends on where the file ends
+    with pytest.raises((EOFError, ValueError, LookupError, pickle.UnpicklingError)):
         joblib.load(path)
 
 

@@ -14,7 +14,8 @@ ROOT = Path(sk_hsm.__file__).parent
 LAYERS = [
     ["display"],
     ["classifier"],
-    ["_state", "inference", "regularization"],
+    ["_state", "inference", "training"],
+    ["regularization"],
     ["solvers"],
     ["tree_builders", "node_weights", "priors"],
     ["label_tree", "validation", "progress", "_version"],

@@ -20,36 +20,6 @@ cdef extern from "lines.h" nogil:
 cdef double NO_CHILD = -1e29
 
 
-cdef struct Model:
-    int n_inner
-    int max_arity
-    const int32_t* parents
-    const int32_t* positions
-    const int32_t* child_ptr
-    const int32_t* children
-    const float* lines
-    const int64_t* line_ptr
-    const uint32_t* keys
-    const int64_t* key_ptr
-    const int32_t* buckets
-    const int64_t* bucket_ptr
-    const int32_t* shifts
-    # scratch: logits and log-probabilities of one node's children
-    float* logit
-    double* log_p
-
-
-cdef struct Query:
-    const int32_t* indices
-    const float* data
-    int n
-
-
-cdef struct Candidate:
-    double log_p
-    int32_t node
-
-
 cdef int open_model(Model* m, tree, weights) except -1:
     cdef const int32_t[::1] parents = tree.parents, positions = tree.positions
     cdef const int32_t[::1] child_ptr = tree.child_ptr, children = tree.children
@@ -81,6 +51,8 @@ cdef int open_model(Model* m, tree, weights) except -1:
 cdef void close_model(Model* m) noexcept nogil:
     free(m.logit)
     free(m.log_p)
+    m.logit = NULL
+    m.log_p = NULL
 
 
 cdef int64_t find_line(Model* m, int node, int32_t feature) noexcept nogil:
@@ -150,14 +122,6 @@ cdef void widen_logits(Model* m, Query* x, int node, int arity, int n_lines) noe
 cdef bint better(Candidate a, Candidate b) noexcept nogil:
     """The order of answers: the more probable first, ties by node."""
     return a.log_p > b.log_p or (a.log_p == b.log_p and a.node < b.node)
-
-
-cdef struct Heap:
-    # the root is the first, or with `worst_first` the last, in the order of answers
-    Candidate* items
-    Py_ssize_t size
-    Py_ssize_t capacity
-    bint worst_first
 
 
 cdef int push(Heap* heap, Candidate item) noexcept nogil:
@@ -423,6 +387,8 @@ def sample_classes(
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
             for s in range(classes.shape[1]):
                 u = uniforms[i, s]
+                if u < 0:
+                    continue
                 node = 0
                 while node < m.n_inner:
                     children_log_proba(&m, &x, node)

@@ -8,6 +8,7 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 (float32) at the columns ``indices[indptr[i]:indptr[i + 1]]`` (int32); indptr is int64.
 """
 
+from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer, ascend_dual
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
@@ -16,8 +17,10 @@ from .trees import huffman_parents, kmeans_split
 
 __all__ = [
     "NodeTrainer",
+    "add_log_proba",
     "all_log_proba",
     "ascend_dual",
+    "average_top_k",
     "hash_rows",
     "huffman_parents",
     "kmeans_split",

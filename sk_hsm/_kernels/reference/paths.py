@@ -86,10 +86,10 @@ def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
     of probability 0 is never chosen.
 
     indptr, indices, data : the rows, CSR.
-    uniforms : (n_rows, n_draws) float64, the u at the root, in [0, 1).
+    uniforms : (n_rows, n_draws) float64, the u at the root, in [0, 1); nothing is drawn for a negative one.
     classes : (n_rows, n_draws) int32, out.
     """
-    for i, draw in np.ndindex(classes.shape):
+    for i, draw in np.argwhere(uniforms >= 0):
         x, u, node = _row(indptr, indices, data, i), uniforms[i, draw], 0
         while node < tree.n_inner:
             p = np.exp(_children_log_proba(tree, weights, x, node))

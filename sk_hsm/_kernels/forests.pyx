@@ -1,0 +1,264 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernels for several trees over the same classes, whose probabilities are averaged.
+
+Their specification is the function of the same name in ``reference``.
+"""
+from libc.math cimport INFINITY, exp, log, log1p
+from libc.stdint cimport int32_t, int64_t
+from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.string cimport memcpy
+
+from .paths cimport Candidate, Heap, Model, Query, better, children_log_proba, close_model, open_model, pop, push
+
+# the most that rounding can put between a class and the bound of those not yet seen
+cdef double ROUNDING = 1e-12
+
+
+cdef struct Memory:
+    # the log-probabilities of the children of each node that was opened for the row at
+    # hand: the entries from at[node] on, -1 for other nodes
+    int64_t* at
+    int32_t* opened
+    Py_ssize_t n_opened
+    double* log_p
+    Py_ssize_t size
+    Py_ssize_t capacity
+
+
+cdef struct Forest:
+    int n_trees
+    Model* models
+    Memory* memories
+    Heap* frontiers
+    # scratch: the path to a class
+    int32_t* path
+
+
+cdef struct Answers:
+    # the k best classes so far, those that have been averaged, and the least to be answered
+    Heap best
+    Py_ssize_t k
+    double floor
+    Py_ssize_t* seen_by
+
+
+cdef int remember(Forest* f, int t, Query* x, int32_t node) noexcept nogil:
+    """Open a node of tree t, if it is not open; -1 where memory runs out."""
+    cdef Model* m = &f.models[t]
+    cdef Memory* memory = &f.memories[t]
+    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
+    cdef double* grown
+    if memory.at[node] >= 0:
+        return 0
+    if memory.size + arity > memory.capacity:
+        grown = <double*>realloc(memory.log_p, 2 * (memory.size + arity) * sizeof(double))
+        if grown == NULL:
+            return -1
+        memory.log_p, memory.capacity = grown, 2 * (memory.size + arity)
+    children_log_proba(m, x, node)
+    memcpy(memory.log_p + memory.size, m.log_p, arity * sizeof(double))
+    memory.at[node] = memory.size
+    memory.size += arity
+    memory.opened[memory.n_opened] = node
+    memory.n_opened += 1
+    return 0
+
+
+cdef void forget(Forest* f) noexcept nogil:
+    """Make ready for the next row."""
+    cdef int t
+    cdef Py_ssize_t i
+    for t in range(f.n_trees):
+        for i in range(f.memories[t].n_opened):
+            f.memories[t].at[f.memories[t].opened[i]] = -1
+        f.memories[t].n_opened = f.memories[t].size = f.frontiers[t].size = 0
+
+
+cdef int class_log_proba(Forest* f, int t, Query* x, int32_t label, double* log_p) noexcept nogil:
+    """A class's log-probability in tree t, added up from the root down; -1 where memory runs out."""
+    cdef Model* m = &f.models[t]
+    cdef int32_t node = m.n_inner + label
+    cdef Py_ssize_t depth = 0
+    while node > 0:
+        f.path[depth] = node
+        depth += 1
+        node = m.parents[node]
+    log_p[0] = 0
+    while depth > 0:
+        depth -= 1
+        node = f.path[depth]
+        if remember(f, t, x, m.parents[node]) < 0:
+            return -1
+        log_p[0] += f.memories[t].log_p[f.memories[t].at[m.parents[node]] + m.positions[node]]
+    return 0
+
+
+cdef double log_add(double a, double b) noexcept nogil:
+    """log(exp(a) + exp(b))."""
+    cdef double top = max(a, b)
+    return top + log1p(exp(min(a, b) - top)) if top > -INFINITY else top
+
+
+cdef int offer_class(Forest* f, Query* x, int32_t label, Answers* answers) noexcept nogil:
+    """Average a class over the trees, and keep it if it is among the best."""
+    cdef double total = -INFINITY, log_p = 0
+    cdef int t
+    cdef Candidate item
+    for t in range(f.n_trees):
+        if class_log_proba(f, t, x, label, &log_p) < 0:
+            return -1
+        total = log_add(total, log_p)
+    item = Candidate(total - log(f.n_trees), label)
+    if item.log_p < answers.floor:
+        return 0
+    if answers.best.size == answers.k:
+        if not better(item, answers.best.items[0]):
+            return 0
+        pop(&answers.best)
+    return push(&answers.best, item)
+
+
+cdef int likeliest(Forest* f, double* bound) noexcept nogil:
+    """The tree with the most probable open end, -1 for none; bound is what an unseen class can average to."""
+    cdef double p, most = -1
+    cdef int t, best = -1
+    bound[0] = 0
+    for t in range(f.n_trees):
+        if f.frontiers[t].size > 0:
+            p = exp(f.frontiers[t].items[0].log_p)
+            bound[0] += p / f.n_trees
+            if p > most:
+                most, best = p, t
+    return best
+
+
+cdef bint is_decided(double bound, Answers* answers) noexcept nogil:
+    """Whether no class that is unseen can be among the answers."""
+    cdef double needed = answers.floor
+    if answers.best.size == answers.k:
+        needed = max(needed, answers.best.items[0].log_p)
+    return bound * (1 + ROUNDING) < exp(needed)
+
+
+cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept nogil:
+    """Follow the tree with the most probable open end until the answers are decided."""
+    cdef Candidate node, child
+    cdef Model* m
+    cdef int32_t c
+    cdef double bound = 0
+    cdef int t
+    forget(f)
+    for t in range(f.n_trees):
+        if push(&f.frontiers[t], Candidate(0, 0)) < 0:
+            return -1
+    while True:
+        t = likeliest(f, &bound)
+        if t < 0 or is_decided(bound, answers):
+            return 0
+        m = &f.models[t]
+        node = pop(&f.frontiers[t])
+        if node.node >= m.n_inner:
+            if answers.seen_by[node.node - m.n_inner] != row + 1:
+                answers.seen_by[node.node - m.n_inner] = row + 1
+                if offer_class(f, x, node.node - m.n_inner, answers) < 0:
+                    return -1
+            continue
+        if remember(f, t, x, node.node) < 0:
+            return -1
+        for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
+            child.log_p = node.log_p + f.memories[t].log_p[f.memories[t].at[node.node] + c]
+            child.node = m.children[m.child_ptr[node.node] + c]
+            if push(&f.frontiers[t], child) < 0:
+                return -1
+
+
+cdef void write_answers(Answers* answers, int32_t* classes, double* log_proba) noexcept nogil:
+    cdef Candidate item
+    cdef Py_ssize_t at
+    for at in range(answers.best.size, answers.k):
+        classes[at], log_proba[at] = -1, -INFINITY
+    while answers.best.size > 0:
+        item = pop(&answers.best)
+        classes[answers.best.size], log_proba[answers.best.size] = item.node, item.log_p
+
+
+cdef int open_forest(Forest* f, models) except -1:
+    cdef int t
+    cdef Py_ssize_t i
+    f.n_trees = len(models)
+    f.models = <Model*>calloc(f.n_trees, sizeof(Model))
+    f.memories = <Memory*>calloc(f.n_trees, sizeof(Memory))
+    f.frontiers = <Heap*>calloc(f.n_trees, sizeof(Heap))
+    f.path = <int32_t*>malloc((max(tree.max_depth for tree, _ in models) + 1) * sizeof(int32_t))
+    if f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL:
+        raise MemoryError(f"no memory to search {f.n_trees} trees")
+    for t, (tree, weights) in enumerate(models):
+        open_model(&f.models[t], tree, weights)
+        f.memories[t].at = <int64_t*>malloc((f.models[t].n_inner + 1) * sizeof(int64_t))
+        f.memories[t].opened = <int32_t*>malloc((f.models[t].n_inner + 1) * sizeof(int32_t))
+        if f.memories[t].at == NULL or f.memories[t].opened == NULL:
+            raise MemoryError(f"no memory to search a tree of {f.models[t].n_inner} inner nodes")
+        for i in range(f.models[t].n_inner):
+            f.memories[t].at[i] = -1
+    return 0
+
+
+cdef void close_forest(Forest* f) noexcept nogil:
+    cdef int t
+    for t in range(f.n_trees):
+        if f.models != NULL:
+            close_model(&f.models[t])
+        if f.memories != NULL:
+            free(f.memories[t].at)
+            free(f.memories[t].opened)
+            free(f.memories[t].log_p)
+        if f.frontiers != NULL:
+            free(f.frontiers[t].items)
+    free(f.models)
+    free(f.memories)
+    free(f.frontiers)
+    free(f.path)
+
+
+def average_top_k(
+    models,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    double min_log_proba,
+    int32_t[:, ::1] classes,
+    double[:, ::1] log_proba,
+):
+    cdef Forest f
+    cdef Query x
+    cdef Answers answers
+    cdef Py_ssize_t i
+    cdef int status = 0
+    answers.best = Heap(NULL, 0, 0, True)
+    answers.k, answers.floor = classes.shape[1], min_log_proba
+    answers.seen_by = <Py_ssize_t*>calloc(models[0][0].n_classes, sizeof(Py_ssize_t))
+    try:
+        open_forest(&f, models)
+        if answers.seen_by == NULL:
+            raise MemoryError(f"no memory to search {models[0][0].n_classes} classes")
+        with nogil:
+            for i in range(classes.shape[0]):
+                x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+                status = search(&f, &x, i, &answers)
+                if status < 0:
+                    break
+                write_answers(&answers, &classes[i, 0], &log_proba[i, 0])
+        if status < 0:
+            raise MemoryError(f"no memory to search for the {answers.k} best classes of a row")
+    finally:
+        close_forest(&f)
+        free(answers.best.items)
+        free(answers.seen_by)
+
+
+def add_log_proba(const double[:, ::1] log_proba, double[:, ::1] total):
+    cdef Py_ssize_t i, c
+    with nogil:
+        for i in range(total.shape[0]):
+            for c in range(total.shape[1]):
+                total[i, c] = log_add(total[i, c], log_proba[i, c])

@@ -1,0 +1,45 @@
+"""Several trees over the same classes, whose probabilities are averaged.
+
+models is a list of (LabelTree, NodeWeights), all over the same classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .paths import all_log_proba
+
+
+def average_top_k(models, indptr, indices, data, min_log_proba, classes, log_proba):
+    """The k classes of each row with the largest mean probability, ties in order of class.
+
+    The kernel is Fagin's threshold algorithm: it searches the trees best first, averages every
+    class that one of them comes to, and ends when k classes have at least the mean of what is
+    left in each tree, which no other class can exceed.
+
+    indptr, indices, data : the rows, CSR.
+    min_log_proba : float, classes of a smaller mean are left out.
+    classes : (n_rows, k) int32, out: -1 where there are fewer than k.
+    log_proba : (n_rows, k) float64, out: logarithms of the means; -inf where there are fewer than k.
+    """
+    n_rows, k = classes.shape
+    total = np.full((n_rows, models[0][0].n_classes), -np.inf)
+    for tree, weights in models:
+        log_p = np.zeros_like(total)
+        all_log_proba(tree, weights, indptr, indices, data, log_p)
+        add_log_proba(log_p, total)
+    total -= np.log(len(models))
+    classes[:], log_proba[:] = -1, -np.inf
+    for i in range(n_rows):
+        best = np.lexsort((np.arange(total.shape[1]), -total[i]))[:k]
+        best = best[total[i, best] >= min_log_proba]
+        classes[i, : len(best)], log_proba[i, : len(best)] = best, total[i, best]
+
+
+def add_log_proba(log_proba, total):
+    """Add probabilities to others, all as logarithms.
+
+    log_proba : (n_rows, n_columns) float64.
+    total : (n_rows, n_columns) float64, in and out.
+    """
+    total[...] = np.logaddexp(total, log_proba)

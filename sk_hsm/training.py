@@ -1,0 +1,99 @@
+"""Checked rows and an estimator's parameters -> trained trees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy import sparse
+
+from .label_tree import LabelTree
+from .priors import Penalties
+from .progress import Progress
+from .regularization import choose_penalties
+from .solvers import Problem, TreeFit, fit_nodes
+from .tree_builders import (
+    balanced_tree,
+    class_centroids,
+    class_masses,
+    cluster_centroids,
+    huffman_tree,
+    match_leaves,
+)
+
+
+@dataclass
+class Rows:
+    """What is learned from."""
+
+    X: sparse.csr_array  # float32 data, no duplicates
+    y: NDArray[np.int32]
+    weights: NDArray[np.float64]  # all positive
+    classes: NDArray[Any]
+
+
+@dataclass
+class TrainedTree:
+    """A tree, and what was chosen and learned for its nodes."""
+
+    tree: LabelTree
+    penalties: Penalties
+    fit: TreeFit
+
+
+def train_trees(
+    rows: Rows, params: dict[str, Any], rng: np.random.RandomState, progress: Progress
+) -> list[TrainedTree]:
+    """Build and train as many trees as params say, each from random numbers of its own."""
+    trees = build_trees(rows, params, rng)
+    frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(rows.classes))
+    trained = []
+    for number, tree in enumerate(trees, start=1):
+        name = "tree" if len(trees) == 1 else f"tree {number} of {len(trees)}"
+        progress.say(
+            f"{name}: {tree.n_inner} nodes of up to {tree.arity} children, "
+            f"depth {tree.max_depth}, mean {tree.mean_depth(frequency):.2f}"
+        )
+        trained.append(train_tree(rows, tree, params, rng.randint(2**31 - 1), progress))
+    return trained
+
+
+def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:
+    """The trees that params ask for, their leaves in the order of classes."""
+    kind, arity, n_classes = params["tree"], params["arity"], len(rows.classes)
+    if isinstance(kind, LabelTree):
+        return [match_leaves(kind, rows.classes)]
+    if not isinstance(kind, str):
+        return [LabelTree.from_parents(kind, rows.classes)]
+    if kind == "balanced":
+        return [balanced_tree(n_classes, arity).with_labels(rows.classes)]
+    if kind == "huffman":
+        counts = np.bincount(rows.y, weights=rows.weights, minlength=n_classes)
+        return [huffman_tree(counts, arity).with_labels(rows.classes)]
+    seeds = [rng.randint(2**31 - 1) for _ in range(params["n_trees"])]
+    mass = class_masses(rows.y, rows.weights, n_classes)
+    centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes) if n_classes > arity else None
+    n_jobs = params["n_jobs"]
+    if len(seeds) == 1:
+        trees = [cluster_centroids(centroids, mass, arity, seeds[0], n_jobs)]
+    else:
+        trees = Parallel(n_jobs=n_jobs, require="sharedmem")(
+            delayed(cluster_centroids)(centroids, mass, arity, seed, 1) for seed in seeds
+        )
+    return [tree.with_labels(rows.classes) for tree in trees]
+
+
+def train_tree(
+    rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int, progress: Progress
+) -> TrainedTree:
+    """Choose the penalties that params leave open, and train every node."""
+    goal = params["fit_intercept"], params["tol"], params["max_iter"]
+    problem = Problem(rows.X, rows.y, rows.weights.astype(np.float32), tree, *goal, seed)
+    problem.penalties = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
+    fit = fit_nodes(problem, params["n_jobs"], progress)
+    size, passes = fit.weights.nbytes / 2**20, fit.n_iter.max(initial=0)
+    progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
+    return TrainedTree(tree, problem.penalties, fit)
