@@ -53,8 +53,8 @@ def fingerprint(name: str) -> str:
     """What an environment was made from; ours changes with the sources."""
     digest = hashlib.sha256(json.dumps(ENVIRONMENTS[name]).encode())
     if name == "sk_hsm":
-        for path in [ROOT / "pyproject.toml", *sorted((ROOT / "sk_hsm").rglob("*.py*"))]:
-            if path.suffix in {".py", ".pyx", ".toml"}:
+        for path in [ROOT / "pyproject.toml", *sorted((ROOT / "sk_hsm").rglob("*.*"))]:
+            if path.suffix in {".py", ".pyx", ".pxd", ".h", ".toml"}:
                 digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -126,7 +126,8 @@ class Method:
 
 METHODS = {
     "sk_hsm": Method("sk_hsm", grid("C", C_GRID)),
-    "sk_hsm_flat": Method("sk_hsm", grid("C", C_GRID), {"arity": 2**31 - 1, "prior": None}, matrices(4, 4)),
+    "sk_hsm_3_trees": Method("sk_hsm", grid("C", C_GRID), {"n_trees": 3}),
+    "sk_hsm_flat": Method("sk_hsm", grid("C", C_GRID), {"arity": 2**31 - 1, "prior": None}, matrices(16, 4)),
     "napkinxc_hsm": Method("napkinxc", grid("liblinear_c", C_GRID)),
     "pecos": Method("pecos", grid("C", C_GRID)),
     "omikuji": Method("omikuji", grid("linear_c", C_GRID)),

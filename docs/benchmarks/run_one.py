@@ -288,6 +288,7 @@ class VowpalWabbit(Method):
 
 METHODS = {
     "sk_hsm": SkHsm,
+    "sk_hsm_3_trees": SkHsm,
     "sk_hsm_flat": SkHsm,
     "napkinxc_hsm": NapkinXC,
     "pecos": Pecos,
