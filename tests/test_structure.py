@@ -12,7 +12,7 @@ ROOT = Path(sk_hsm.__file__).parent
 
 # a module may import those on lines below its own
 LAYERS = [
-    ["display"],
+    ["display", "metrics", "model_selection"],
     ["classifier"],
     ["_state", "inference", "training"],
     ["regularization"],
