@@ -127,7 +127,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=DATA, help=f"default: {' '.join(DATA)}")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--grid", action="store_false", dest="default_only", help="default and grid (default)")
+    which.add_argument("--grid", action="store_true", help="default and grid (this is the default)")
     which.add_argument("--default-only", action="store_true")
     parser.add_argument("--time-limit", type=float, default=1800, help="seconds a run (default 1800)")
     parser.add_argument("--memory-limit", type=float, default=14, help="GiB a run (default 14)")
