@@ -1,7 +1,8 @@
 """Tables and pictures of the results.
 
 ``python docs/benchmarks/report.py [--results FILE] [--format text|markdown|rst] [--pictures FOLDER]`` prints
-a table for each data set and, with --pictures (needs matplotlib), draws accuracy against training time.
+a table for each data set and, with --pictures (needs matplotlib), draws accuracy against training time,
+and how far the probabilities of first answers can be relied on.
 """
 
 import argparse
@@ -17,6 +18,7 @@ COLUMNS = {  # heading: (field, format)
     "P@1": ("p1", ".4f"),
     "R@5": ("r5", ".4f"),
     "NLL": ("nll", ".3f"),
+    "ECE": ("ece", ".3f"),
     "model MB": ("model_mb", ".0f"),
     "peak MB": ("peak_mb", ".0f"),
 }
@@ -103,6 +105,26 @@ def draw(name: str, records: list[dict], folder: Path) -> Path:
     return path
 
 
+def draw_reliability(name: str, records: list[dict], folder: Path) -> Path:
+    """The share of right first answers against their probability, defaults only."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(5, 5), layout="constrained")
+    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
+    largest = 0.0
+    for i, record in enumerate(record for record in records if record["default"] and "reliability" in record):
+        proba, share = zip(*record["reliability"], strict=True)
+        largest = max(largest, *proba, *share)
+        label = f"{record['method']}, error {record['ece']:.3f}"
+        axes.plot(proba, share, marker="os^vD"[i % 5], markersize=4, label=label)
+    axes.set(xlabel="probability of the first answer", ylabel="share that is right", title=name)
+    axes.set(xlim=(0, largest * 1.05 or 1), ylim=(0, largest * 1.05 or 1), aspect="equal")
+    axes.legend(fontsize="small")
+    figure.savefig(path := folder / f"{name}_reliability.png", dpi=150)
+    plt.close(figure)
+    return path
+
+
 def points(records: list[dict]) -> tuple[list[float], list[float]]:
     """Training time and accuracy."""
     return [record["train_cpu_s"] for record in records], [record["p1"] for record in records]
@@ -121,6 +143,7 @@ def main() -> None:
         print(f"{name}\n\n{FORMATS[args.format](table(mine))}\n")
         if args.pictures:
             print(f"{draw(name, mine, args.pictures)}\n")
+            print(f"{draw_reliability(name, mine, args.pictures)}\n")
 
 
 if __name__ == "__main__":

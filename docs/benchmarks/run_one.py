@@ -436,12 +436,29 @@ def predict(method: Method, X, y) -> dict:
     batch, answer = seconds(method.top5, rows)
     if batch < 10:  # a second call does not pay for what is loaded late
         batch = min(batch, seconds(method.top5, rows)[0])
-    hits = method.ranked(answer) == y[:, None]
+    ranked = method.ranked(answer)
+    hits = ranked == y[:, None]
     result = {"n_test": len(y), "p1": hits[:, 0].mean(), "r5": hits.any(axis=1).mean()}
     log_proba = method.log_proba(rows, y)
     if log_proba is not None:
         result |= {"nll": -log_proba.mean(), "nll_rows": len(log_proba)}
+        result |= calibration(np.exp(method.log_proba(rows, ranked[:, 0])), hits[:, 0])
     return result | {"batch_us": batch / len(y) * 1e6}
+
+
+def calibration(proba: np.ndarray, hit: np.ndarray, n_bins: int = 15) -> dict:
+    """How far the probability of the first answer is from the share of right ones, in bins of as many rows.
+
+    The expected calibration error is the mean distance; reliability holds both numbers of each bin.
+    """
+    parts = np.array_split(np.argsort(proba, kind="stable"), n_bins)
+    bins = [[float(proba[part].mean()), float(hit[part].mean())] for part in parts if len(part)]
+    return {"ece": np.mean([abs(p - share) for p, share in bins]), "reliability": bins}
+
+
+def rounded(value):
+    """Five digits of a number, or of each of a list."""
+    return [rounded(part) for part in value] if isinstance(value, list) else float(f"{value:.5g}")
 
 
 def main() -> None:
@@ -463,7 +480,7 @@ def main() -> None:
         if args.split == "test":
             result |= single_speed(method, X_test)
     result["peak_mb"] = peak_mb()
-    print(json.dumps({name: float(f"{value:.5g}") for name, value in result.items()}))
+    print(json.dumps({name: rounded(value) for name, value in result.items()}))
 
 
 if __name__ == "__main__":
