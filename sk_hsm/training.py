@@ -18,7 +18,6 @@ from .solvers import Problem, TreeFit, fit_nodes
 from .tree_builders import (
     balanced_tree,
     class_centroids,
-    class_masses,
     cluster_centroids,
     huffman_tree,
     match_leaves,
@@ -70,18 +69,17 @@ def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) 
         return [LabelTree.from_parents(kind, rows.classes)]
     if kind == "balanced":
         return [balanced_tree(n_classes, arity).with_labels(rows.classes)]
+    frequency = np.bincount(rows.y, weights=rows.weights, minlength=n_classes)
     if kind == "huffman":
-        counts = np.bincount(rows.y, weights=rows.weights, minlength=n_classes)
-        return [huffman_tree(counts, arity).with_labels(rows.classes)]
+        return [huffman_tree(frequency, arity).with_labels(rows.classes)]
     seeds = [rng.randint(2**31 - 1) for _ in range(params["n_trees"])]
-    mass = class_masses(rows.y, rows.weights, n_classes)
     centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes) if n_classes > arity else None
     n_jobs = params["n_jobs"]
     if len(seeds) == 1:
-        trees = [cluster_centroids(centroids, mass, arity, seeds[0], n_jobs)]
+        trees = [cluster_centroids(centroids, frequency, arity, seeds[0], n_jobs)]
     else:
         trees = Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(cluster_centroids)(centroids, mass, arity, seed, 1) for seed in seeds
+            delayed(cluster_centroids)(centroids, frequency, arity, seed, 1) for seed in seeds
         )
     return [tree.with_labels(rows.classes) for tree in trees]
 

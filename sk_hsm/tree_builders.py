@@ -28,6 +28,7 @@ TOL = 0.003
 N_INIT = 8
 SAMPLE = 2000
 SLACK = 0.5
+FIRST_LEVELS = 4
 
 
 def check_arity(arity: Any) -> int:
@@ -147,9 +148,10 @@ def kmeans_tree(
     """Tree from balanced spherical k-means of the class centroids.
 
     A class is the mean direction of its rows. The classes are cut in two by spherical
-    2-means with both halves of like mass, and again, until a node has its `arity`
-    children; a class weighs (its summed sample weight) ** 0.5, so that frequent classes
-    come nearer to the root.
+    2-means with both halves of like mass, and again, down to single classes; a class weighs
+    (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
+    parents so that none has more than `arity` children and the mean depth, each class by its
+    weight, is as small as it can be: frequent classes come near to the root.
 
     Parameters
     ----------
@@ -184,38 +186,39 @@ def kmeans_tree(
         raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
     weights = check_weights(sample_weight, len(y))
     seed = check_random_state(random_state).randint(2**31 - 1)
-    centroids, mass = class_centroids(X, y, weights, len(classes)), class_masses(y, weights, len(classes))
-    return cluster_centroids(centroids, mass, check_arity(arity), seed, n_jobs).with_labels(classes)
+    centroids = class_centroids(X, y, weights, len(classes))
+    frequency = np.bincount(y, weights=weights, minlength=len(classes))
+    return cluster_centroids(centroids, frequency, check_arity(arity), seed, n_jobs).with_labels(classes)
 
 
 def cluster_centroids(
-    centroids: sparse.csr_array, mass: NDArray[np.float32], arity: int, seed: int, n_jobs: int | None
+    centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int, seed: int, n_jobs: int | None
 ) -> LabelTree:
-    """kmeans_tree of centroids and masses; of no more classes than arity, without a look at them."""
-    n_classes = len(mass)
+    """kmeans_tree of centroids and summed weights; of no more classes than arity, without a look at them."""
+    n_classes = len(frequency)
     order = np.arange(n_classes, dtype=np.int32)
     depth = np.zeros(n_classes, dtype=np.int32)
     if n_classes <= arity:
         depth[1:] = 1
         return LabelTree._from_boundaries(order, depth)
-    arrays = (*kernel_rows(centroids), mass, centroids.shape[1], order, depth)
+    mass = frequency**BALANCE
+    mass = np.maximum(mass, 1e-3 * mass.max())
+    arrays = (*kernel_rows(centroids), mass.astype(np.float32), centroids.shape[1], order, depth)
+    settings = seed, ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
-        settings = ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
-        trees.kmeans_split(*arrays, lo, hi, arity, level, whole, seed, *settings)
+        trees.kmeans_split(*arrays, lo, hi, level, whole, *settings)
 
-    split(0, n_classes, 1, False)
-    bounds = np.concatenate([[0], np.flatnonzero(depth == 1), [n_classes]])
-    Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(split)(lo, hi, 2, True) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True) if hi - lo > 1
-    )
+    # the first cuts by themselves, so that there is work for every thread
+    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+        for level in range(1, FIRST_LEVELS + 2):
+            bounds = np.concatenate([[0], np.flatnonzero(depth), [n_classes]])
+            whole = level > FIRST_LEVELS
+            parallel(
+                delayed(split)(lo, hi, level, whole) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)
+            )
+    trees.contract_binary(depth, frequency[order], arity)
     return LabelTree._from_boundaries(order, depth)
-
-
-def class_masses(y: NDArray[np.int32], weights: NDArray[np.float64], n_classes: int) -> NDArray[np.float32]:
-    """How much each class counts in the balance of clusters, (n_classes,)."""
-    mass = np.bincount(y, weights=weights, minlength=n_classes) ** BALANCE
-    return np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
 
 
 def class_centroids(

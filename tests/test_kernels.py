@@ -804,35 +804,35 @@ def random_centroids(rng, n_classes, n_features, n_copies=0):
     return x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, mass, n_features
 
 
-def kmeans_of(module, centroids, lo, hi, arity, whole, seed=0, n_init=1, slack=0.3, max_iter=20, tol=0.02):
+def kmeans_of(module, centroids, lo, hi, whole, seed=0, n_init=1, slack=0.3, max_iter=20, tol=0.02):
     n_classes = len(centroids[3])
     order = np.random.default_rng(0).permutation(n_classes).astype(np.int32)
     boundary_depth = np.full(n_classes, -7, np.int32)
     module.kmeans_split(
-        *centroids, order, boundary_depth, lo, hi, arity, 3, whole, seed, max_iter, tol, n_init, 30, slack
+        *centroids, order, boundary_depth, lo, hi, 3, whole, seed, max_iter, tol, n_init, 30, slack
     )
     return order, boundary_depth
 
 
-@pytest.mark.parametrize("arity", ARITIES)
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize(("slack", "n_copies"), [(0, 10), (0, 0), (0.05, 0), (0.3, 0), (1, 0)])
 @pytest.mark.parametrize("n_classes", [41, 150])
-def test_kmeans_split(arity, whole, slack, n_copies, n_classes):
+def test_kmeans_split(seed, whole, slack, n_copies, n_classes):
     # the same class many times scores zero but for rounding: with slack, its sign decides
-    centroids = random_centroids(np.random.default_rng(arity), n_classes, 40, n_copies)
-    args = centroids, 4, n_classes - 3, arity, whole, 2**63 + arity, 1, slack
+    centroids = random_centroids(np.random.default_rng(seed), n_classes, 40, n_copies)
+    args = centroids, 4, n_classes - 3, whole, 2**63 + seed, 1, slack
     for a, b in zip(kmeans_of(trees, *args), kmeans_of(reference, *args), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @settings(max_examples=40, deadline=None)
-@given(SEEDS, st.integers(1, 60), st.integers(2, 20), st.booleans(), st.sampled_from([0.0, 0.5, 1.0]))
-def test_kmeans_split_divides_the_slice(seed, n_classes, arity, whole, slack):
+@given(SEEDS, st.integers(1, 60), st.booleans(), st.sampled_from([0.0, 0.5, 1.0]))
+def test_kmeans_split_divides_the_slice(seed, n_classes, whole, slack):
     rng = np.random.default_rng(seed)
     centroids = random_centroids(rng, n_classes, 10, n_copies=n_classes // 3)
     lo, hi = sorted(rng.integers(n_classes + 1, size=2))
-    order, depth = kmeans_of(trees, centroids, lo, hi, arity, whole, seed, 3, slack)
+    order, depth = kmeans_of(trees, centroids, lo, hi, whole, seed, 3, slack)
     before = np.random.default_rng(0).permutation(n_classes)
     np.testing.assert_array_equal(order[:lo], before[:lo])
     np.testing.assert_array_equal(order[hi:], before[hi:])
@@ -840,11 +840,63 @@ def test_kmeans_split_divides_the_slice(seed, n_classes, arity, whole, slack):
     outside = np.concatenate([depth[: lo + 1], depth[max(hi, lo + 1) :]])
     assert (outside == -7).all()
     inside = depth[lo + 1 : hi]
-    assert np.sum(inside == 3) == max(min(arity, hi - lo) - 1, 0)
+    assert np.sum(inside == 3) == (hi - lo > 1)
     assert ((inside >= 3) if whole else (inside == 3) | (inside == -7)).all()
     if whole and hi - lo > 1:
         tree = LabelTree._from_boundaries(np.arange(hi - lo), depth[lo:hi] - 2)
-        assert tree.arity <= arity
+        assert tree.arity == 2
+
+
+def random_boundaries(rng, n):
+    """A binary tree over n leaves in a row, as the depths of its boundaries, and a mass for each leaf."""
+    depth, slices = np.zeros(n, np.int32), [(0, n, 1)]
+    while slices:
+        lo, hi, d = slices.pop()
+        if hi - lo > 1:
+            cut = rng.integers(lo + 1, hi)
+            depth[cut] = d
+            slices += [(lo, cut, d + 1), (cut, hi, d + 1)]
+    return depth, rng.integers(1, 20, n).astype(float)
+
+
+def contracted(module, depth, mass, arity):
+    depth = depth.copy()
+    module.contract_binary(depth, mass, arity)
+    return depth
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, st.integers(1, 60), st.integers(2, 20))
+def test_contract_binary(seed, n, arity):
+    depth, mass = random_boundaries(np.random.default_rng(seed), n)
+    actual = LabelTree._from_boundaries(np.arange(n), contracted(trees, depth, mass, arity))
+    twin = LabelTree._from_boundaries(np.arange(n), contracted(reference, depth, mass, arity))
+    assert actual.arity <= arity
+    assert mass @ actual.depths() == mass @ twin.depths()
+    same = LabelTree._from_boundaries(np.arange(n), contracted(trees, depth, mass, 2))
+    binary = LabelTree._from_boundaries(np.arange(n), depth)
+    np.testing.assert_array_equal(same.parents, binary.parents)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(2, 9), st.integers(2, 5))
+def test_no_other_contraction_is_shallower(seed, n, arity):
+    depth, mass = random_boundaries(np.random.default_rng(seed), n)
+    binary = LabelTree._from_boundaries(np.arange(n), depth)
+    least = np.inf
+    for merged in range(2 ** (binary.n_inner - 1)):
+        kept = np.array([True, *(not merged >> i & 1 for i in range(binary.n_inner - 1)), *[True] * n])
+        n_children, depths = np.zeros(binary.n_nodes, int), np.zeros(binary.n_nodes)
+        for node in range(1, binary.n_nodes):
+            parent = binary.parents[node]
+            depths[node] = depths[parent] + kept[node]
+            while not kept[parent]:
+                parent = binary.parents[parent]
+            n_children[parent] += kept[node]
+        if n_children.max() <= arity:
+            least = min(least, mass @ depths[binary.n_inner :])
+    best = LabelTree._from_boundaries(np.arange(n), contracted(trees, depth, mass, arity))
+    assert mass @ best.depths() == least
 
 
 def gained(centroids, classes):
@@ -858,7 +910,7 @@ def test_kmeans_split_starts_from_the_best_of_its_runs():
     # of runs that are alike but for rounding, either may be taken
     def value(module, seed, n_init):
         centroids = random_centroids(np.random.default_rng(seed), 60, 40)
-        order, depth = kmeans_of(module, centroids, 0, 60, 2, False, seed, n_init)
+        order, depth = kmeans_of(module, centroids, 0, 60, False, seed, n_init)
         cut = int(np.flatnonzero(depth == 3)[0])
         return gained(centroids, order[:cut]) + gained(centroids, order[cut:])
 
@@ -876,7 +928,7 @@ def test_kmeans_split_tells_clusters_apart():
     x = sparse.csr_array(dense)
     arrays = x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, np.ones(20, np.float32), 6
     for module in (trees, reference):
-        order, depth = kmeans_of(module, arrays, 0, 20, 2, False, n_init=8)
+        order, depth = kmeans_of(module, arrays, 0, 20, False, n_init=8)
         assert depth[10] == 3
         halves = sorted([sorted(order[:10].tolist()), sorted(order[10:].tolist())])
         assert halves == [list(range(10)), list(range(10, 20))]

@@ -1,12 +1,14 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels that build label trees: Huffman's merges and balanced 2-means splits.
+"""Kernels that build label trees: Huffman's merges, balanced 2-means splits, contraction.
 
 Their specification is the function of the same name in ``reference``.
 """
-from libc.math cimport fabs, sqrt
+from libc.math cimport INFINITY, fabs, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
+
+import numpy as np
 
 cdef enum:
     LEFT = 1
@@ -49,10 +51,9 @@ cdef struct Item:
 
 
 cdef struct Split:
-    # the slice [lo, hi) of the class order, to become `parts` children at `depth`
+    # the slice [lo, hi) of the class order, to be cut at `depth`; or a node and its parts
     Py_ssize_t lo
     Py_ssize_t hi
-    int parts
     int depth
 
 
@@ -309,7 +310,6 @@ def kmeans_split(
     int32_t[::1] boundary_depth,
     Py_ssize_t lo,
     Py_ssize_t hi,
-    int arity,
     int depth,
     bint whole_subtree,
     uint64_t seed,
@@ -319,9 +319,8 @@ def kmeans_split(
     Py_ssize_t n_sample,
     double slack,
 ):
-    cdef Py_ssize_t n = hi - lo, cut, top = 1, i
-    cdef int parts, left_parts, right_parts
-    cdef double total, share, spread
+    cdef Py_ssize_t n = hi - lo, cut, top = 1
+    cdef double total
     cdef Space x
     cdef Split item
     cdef Split* stack = <Split*>malloc((n + 2) * sizeof(Split))
@@ -335,38 +334,152 @@ def kmeans_split(
     x.indptr, x.mass = &indptr[0], &mass[0]
     x.indices = &indices[0] if indices.shape[0] else NULL
     x.data = &data[0] if data.shape[0] else NULL
-    stack[0] = Split(lo, hi, arity, depth)
+    stack[0] = Split(lo, hi, depth)
     with nogil:
         while top > 0:
             top -= 1
             item = stack[top]
             n = item.hi - item.lo
-            if n <= item.parts:
-                for i in range(item.lo + 1, item.hi):
-                    boundary_depth[i] = item.depth
-            elif item.parts == 1:
-                if whole_subtree:
-                    stack[top] = Split(item.lo, item.hi, arity, item.depth + 1)
-                    top += 1
-            else:
-                parts = item.parts
-                share = (parts + 1) // 2 / <double>parts
-                spread = slack * min(share, 1 - share)
-                total = total_mass(x.mass, &order[item.lo], n)
-                cut = item.lo + bisect(
-                    &x, &order[item.lo], n, (share - spread) * total, (share + spread) * total,
-                    mix(seed ^ mix(<uint64_t>item.lo) ^ <uint64_t>item.hi), max_iter,
-                    tol, n_init, n_sample,
-                )
-                # children in proportion to mass, no more than classes
-                share = total_mass(x.mass, &order[item.lo], cut - item.lo) / total
-                left_parts = min(max(<int>(parts * share + 0.5), 1), parts - 1)
-                left_parts = min(left_parts, cut - item.lo)
-                right_parts = min(parts - left_parts, item.hi - cut)
-                left_parts = min(parts - right_parts, cut - item.lo)
-                boundary_depth[cut] = item.depth
-                stack[top] = Split(item.lo, cut, left_parts, item.depth)
-                stack[top + 1] = Split(cut, item.hi, right_parts, item.depth)
+            if n < 2:
+                continue
+            total = total_mass(x.mass, &order[item.lo], n)
+            cut = item.lo + bisect(
+                &x, &order[item.lo], n, (1 - slack) / 2 * total, (1 + slack) / 2 * total,
+                mix(seed ^ mix(<uint64_t>item.lo) ^ <uint64_t>item.hi), max_iter, tol, n_init, n_sample,
+            )
+            boundary_depth[cut] = item.depth
+            if whole_subtree:
+                stack[top] = Split(item.lo, cut, item.depth + 1)
+                stack[top + 1] = Split(cut, item.hi, item.depth + 1)
                 top += 2
         free(stack)
         close_space(&x)
+
+
+cdef struct Binary:
+    # a binary tree over leaves in a row; its inner node v divides leaf v - 1 from leaf v, and
+    # 0 stands for a leaf
+    Py_ssize_t n
+    int32_t* left
+    int32_t* right
+    int32_t* bottom_up
+    # of each inner node: what is below it; and for each number of parts, from first[v] on, the
+    # least cost of having it in so many, and how many of them are left
+    double* mass
+    int64_t* first
+    int32_t* most
+    int32_t* best
+    double* cost
+    int32_t* left_parts
+
+
+cdef void link(const int32_t* depth, Binary* b) noexcept nogil:
+    """Find the children of each inner node from their depths, and an order with children first."""
+    cdef int32_t i, last
+    cdef Py_ssize_t top = 0, done = 0
+    cdef int32_t* stack = b.best  # written only later
+    for i in range(1, b.n):
+        last = 0
+        while top > 0 and depth[stack[top - 1]] > depth[i]:
+            top -= 1
+            last = stack[top]
+            b.bottom_up[done] = last
+            done += 1
+        b.left[i], b.right[i] = last, 0
+        if top > 0:
+            b.right[stack[top - 1]] = i
+        stack[top] = i
+        top += 1
+    while top > 0:
+        top -= 1
+        b.bottom_up[done] = stack[top]
+        done += 1
+
+
+cdef int64_t make_room(Binary* b, const double* mass, int arity) noexcept nogil:
+    """Masses, and how many parts each inner node can be in; return the number of entries."""
+    cdef int64_t size = 0
+    cdef Py_ssize_t k
+    cdef int32_t v
+    for k in range(b.n - 1):
+        v = b.bottom_up[k]
+        b.mass[v] = (b.mass[b.left[v]] if b.left[v] else mass[v - 1]) + (
+            b.mass[b.right[v]] if b.right[v] else mass[v]
+        )
+        b.most[v] = min(
+            arity, (b.most[b.left[v]] if b.left[v] else 1) + (b.most[b.right[v]] if b.right[v] else 1)
+        )
+        b.first[v] = size
+        size += b.most[v]
+    return size
+
+
+cdef void divide(Binary* b, int32_t v) noexcept nogil:
+    """The least cost of node v in each number of parts; in one part it is a node of the best number."""
+    cdef double leaf = 0, cost, least
+    cdef const double* left = b.cost + b.first[b.left[v]] if b.left[v] else &leaf
+    cdef const double* right = b.cost + b.first[b.right[v]] if b.right[v] else &leaf
+    cdef int most_left = b.most[b.left[v]] if b.left[v] else 1
+    cdef int most_right = b.most[b.right[v]] if b.right[v] else 1
+    cdef int parts, k
+    cdef double* costs = b.cost + b.first[v]
+    cdef int32_t* left_parts = b.left_parts + b.first[v]
+    costs[0] = INFINITY
+    for parts in range(2, b.most[v] + 1):
+        least = INFINITY
+        for k in range(max(1, parts - most_right), min(most_left, parts - 1) + 1):
+            cost = left[k - 1] + right[parts - k - 1]
+            if cost < least:
+                least = cost
+                left_parts[parts - 1] = k
+        costs[parts - 1] = least
+        if least + b.mass[v] <= costs[0]:
+            costs[0] = least + b.mass[v]
+            b.best[v] = parts
+
+
+cdef void set_depths(Binary* b, Split* stack, int32_t root, int32_t* depth) noexcept nogil:
+    """The depth of each inner node's boundary in the contracted tree, from the root down."""
+    cdef Py_ssize_t top = 1
+    cdef Split item
+    cdef int32_t v
+    cdef int parts, left_parts
+    stack[0] = Split(root, b.best[root], 1)
+    while top > 0:
+        top -= 1
+        item = stack[top]
+        v, parts = item.lo, item.hi
+        if v == 0:
+            continue
+        if parts == 1:  # a node by itself: its children are one deeper
+            parts = b.best[v]
+            item.depth += 1
+        depth[v] = item.depth
+        left_parts = b.left_parts[b.first[v] + parts - 1]
+        stack[top] = Split(b.left[v], left_parts, item.depth)
+        stack[top + 1] = Split(b.right[v], parts - left_parts, item.depth)
+        top += 2
+
+
+def contract_binary(int32_t[::1] boundary_depth, const double[::1] mass, int arity):
+    cdef Binary b
+    cdef Py_ssize_t n = mass.shape[0], k
+    cdef int64_t size
+    cdef int32_t[:, ::1] ints = np.empty((5, n), np.int32)
+    cdef double[::1] masses = np.empty(n), costs
+    cdef int64_t[::1] first = np.empty(n, np.int64)
+    cdef int32_t[::1] left_parts
+    cdef char[::1] stack = np.empty((n + 2) * sizeof(Split), np.int8)
+    if n < 2:
+        return
+    b.n, b.mass, b.first = n, &masses[0], &first[0]
+    b.left, b.right, b.bottom_up, b.most, b.best = &ints[0, 0], &ints[1, 0], &ints[2, 0], &ints[3, 0], &ints[4, 0]
+    with nogil:
+        link(&boundary_depth[0], &b)
+        size = make_room(&b, &mass[0], arity)
+    costs, left_parts = np.empty(size), np.empty(size, np.int32)
+    b.cost, b.left_parts = &costs[0], &left_parts[0]
+    with nogil:
+        for k in range(n - 1):
+            divide(&b, b.bottom_up[k])
+        set_depths(&b, <Split*>&stack[0], b.bottom_up[n - 2], &boundary_depth[0])

@@ -13,7 +13,7 @@ from .nodes import NodeTrainer, ascend_dual
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .rows import hash_rows, sum_magnitudes
-from .trees import huffman_parents, kmeans_split
+from .trees import contract_binary, huffman_parents, kmeans_split
 
 __all__ = [
     "NodeTrainer",
@@ -21,6 +21,7 @@ __all__ = [
     "all_log_proba",
     "ascend_dual",
     "average_top_k",
+    "contract_binary",
     "hash_rows",
     "huffman_parents",
     "kmeans_split",

@@ -33,66 +33,87 @@ def huffman_parents(counts, arity, parents):
 
 
 def kmeans_split(
-    indptr, indices, data, mass, n_features, order, boundary_depth, lo, hi, arity, depth,
+    indptr, indices, data, mass, n_features, order, boundary_depth, lo, hi, depth,
     whole_subtree, seed, max_iter, tol, n_init, n_sample, slack,
 ):  # fmt: skip
-    """Divide the classes order[lo:hi] into `arity` children, by 2-means cuts of like mass.
-
-    A slice that is to become several children is cut in two, and each half again, until
-    each part is one child; of so many children a half gets its share of the mass, rounded.
-    Classes fewer than the children asked for become a child each.
+    """Cut the classes order[lo:hi] in two of like mass by 2-means, and each half again.
 
     A cut is found by _two_means from two classes drawn at random. If there are more than
     n_sample classes, it starts instead from the best of n_init such cuts of n_sample of them,
     evenly spaced: the one with the largest ``||sum of mass * x on the left|| + ||... right||``.
-    Its left holds the classes that score above zero, but at least ``share - spread`` of the
-    mass and at most ``share + spread``: share is half of the children, rounded up, over all of
-    them, and ``spread = slack * min(share, 1 - share)``. Classes keep their order within a half.
+    Its left holds the classes that score above zero, but at least ``(1 - slack) / 2`` of the
+    mass and at most ``(1 + slack) / 2``. Classes keep their order within a half.
 
     indptr, indices, data : the class centroids x, CSR with a row a class.
     mass : (n_classes,) float32, positive.
     order : (n_classes,) int32, in and out: the classes; those of the slice are rearranged.
-    boundary_depth : (n_classes,) int32, out: the depth of the node that begins at each
-        place of the order but the slice's first, where one does.
+    boundary_depth : (n_classes,) int32, out: at each place where a right half begins, the
+        depth of the halves.
     lo, hi : the slice.
-    arity, depth : int; the number of children, and their depth.
-    whole_subtree : whether children of several classes are divided on, `arity` children each.
+    depth : int, of the first two halves.
+    whole_subtree : whether halves are cut again, down to single classes.
     seed, max_iter, tol, n_init, n_sample, slack : see above and _two_means.
     """
     x = dense(indptr, indices, data, n_features)
-    slices = [(int(lo), int(hi), arity, depth)]
+    slices = [(int(lo), int(hi), depth)]
     while slices:
-        lo, hi, parts, depth = slices.pop()
-        if hi - lo <= parts:
-            boundary_depth[lo + 1 : hi] = depth
-        elif parts > 1:
-            classes = order[lo:hi]
-            is_left = _bisect(
-                x[classes], mass[classes].astype(np.float64), parts, slack,
-                mix(seed ^ mix(lo) ^ hi), max_iter, tol, n_init, n_sample,
-            )  # fmt: skip
-            share = mass[classes[is_left]].sum(dtype=np.float64) / mass[classes].sum(dtype=np.float64)
-            order[lo:hi] = np.concatenate([classes[is_left], classes[~is_left]])
-            cut = lo + int(np.sum(is_left))
-            boundary_depth[cut] = depth
-            left_parts = _left_parts(parts, share, cut - lo, hi - cut)
-            slices += [(lo, cut, left_parts, depth), (cut, hi, min(parts - left_parts, hi - cut), depth)]
-        elif whole_subtree:
-            slices.append((lo, hi, arity, depth + 1))
+        lo, hi, depth = slices.pop()
+        if hi - lo < 2:
+            continue
+        classes = order[lo:hi]
+        is_left = _bisect(
+            x[classes], mass[classes].astype(np.float64), slack,
+            mix(seed ^ mix(lo) ^ hi), max_iter, tol, n_init, n_sample,
+        )  # fmt: skip
+        order[lo:hi] = np.concatenate([classes[is_left], classes[~is_left]])
+        cut = lo + int(np.sum(is_left))
+        boundary_depth[cut] = depth
+        if whole_subtree:
+            slices += [(lo, cut, depth + 1), (cut, hi, depth + 1)]
 
 
-def _left_parts(parts, share, n_left, n_right):
-    """Children on the left: their share, at least one on either side, no more than classes."""
-    wanted = min(max(int(parts * share + 0.5), 1), parts - 1, n_left)
-    return min(max(wanted, parts - n_right), n_left)
+def contract_binary(boundary_depth, mass, arity):
+    """Merge nodes of a binary tree into their parents, for the least mean depth at this arity.
+
+    Of all trees of at most `arity` children a node that arise so, the one with the least
+    ``sum(mass * depth)`` over the leaves. ``cost(v, 1)`` is the least sum below node v, its own
+    edge not counted, and ``cost(v, k)`` that of having it as k siblings, v itself being merged
+    into its parent::
+
+        cost(v, k) = min over a of cost(left, a) + cost(right, k - a)
+        cost(v, 1) = mass(v) + min over k of cost(v, k)
+
+    boundary_depth : (n_leaves,) int32, in and out: the tree as LabelTree._from_boundaries takes it.
+    mass : (n_leaves,) float64, of each leaf.
+    arity : int.
+    """
+    depth, n = boundary_depth.copy(), len(mass)
+
+    def node(lo, hi):
+        """Costs of the leaves lo to hi by the number of siblings, each with the depths it gives."""
+        if hi - lo == 1:
+            return {1: (0.0, {})}
+        cut = lo + 1 + int(np.argmin(depth[lo + 1 : hi]))
+        left, right = node(lo, cut), node(cut, hi)
+        costs = {}
+        for a, b in np.ndindex(len(left), len(right)):
+            cost = left[a + 1][0] + right[b + 1][0]
+            if a + b + 2 <= arity and cost < costs.get(a + b + 2, (np.inf,))[0]:
+                costs[a + b + 2] = cost, {cut: 0} | left[a + 1][1] | right[b + 1][1]
+        best = min(costs, key=lambda k: (costs[k][0], -k))
+        cost, depths = costs[best]
+        costs[1] = cost + mass[lo:hi].sum(), {at: d + 1 for at, d in depths.items()}
+        return costs
+
+    if n > 1:
+        for at, d in node(0, n)[1][1].items():
+            boundary_depth[at] = d
 
 
-def _bisect(x, mass, parts, slack, seed, max_iter, tol, n_init, n_sample):
+def _bisect(x, mass, slack, seed, max_iter, tol, n_init, n_sample):
     """Which rows are on the left."""
     n = len(x)
-    share = (parts + 1) // 2 / parts
-    spread = slack * min(share, 1 - share)
-    limits = np.array([share - spread, share + spread])
+    limits = np.array([1 - slack, 1 + slack]) / 2
     if n <= n_sample:
         return _best_start(x, mass, limits, seed, max_iter, tol, 1)
     sample = np.arange(n_sample) * n // n_sample
