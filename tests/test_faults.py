@@ -725,7 +725,7 @@ def test_a_failed_fit_changes_nothing(fail, error, monkeypatch):
     before, proba = dict(vars(clf)), clf.predict_proba(frame)
     unfitted = clone(CLF)
     if error is KeyboardInterrupt:
-        monkeypatch.setattr(sk_hsm.classifier, "fit_nodes", raise_(KeyboardInterrupt()))
+        monkeypatch.setattr(sk_hsm.training, "fit_nodes", raise_(KeyboardInterrupt()))
     for estimator in (clf, unfitted):
         with pytest.raises(error):
             fail(estimator)
