@@ -71,10 +71,13 @@ def test_without_a_prior_nothing_is_chosen():
 @pytest.mark.slow
 @pytest.mark.parametrize("arity", [4, 10])
 def test_what_is_chosen_is_near_the_best_of_a_grid(arity):
-    """Over four splits: log-loss within 2 %, accuracy within half a point of the best C of a grid."""
+    """Over eight splits: log-loss within 2 %, accuracy within half a point of the best C of a grid.
+
+    The best C is that of the least log-loss on the test rows, which no search could know.
+    """
     X, y = digits()
     loss, accuracy = [], []
-    for seed in range(4):
+    for seed in range(8):
         test = np.random.default_rng(seed).random(len(y)) < 0.3
         fits = [HierarchicalSoftmaxClassifier(arity=arity, random_state=seed)]
         for C in 10 ** np.arange(-1, 3.1, 0.5):
@@ -83,9 +86,9 @@ def test_what_is_chosen_is_near_the_best_of_a_grid(arity):
         losses = [-clf.log_proba_of(X[test], y[test]).mean() for clf in fits]
         scores = [clf.score(X[test], y[test]) for clf in fits]
         loss.append(losses[0] / min(losses[1:]))
-        accuracy.append(scores[0] - max(scores[1:]))
-    assert np.mean(loss) <= 1.02
-    assert np.mean(accuracy) >= -0.005
+        accuracy.append(scores[0] - scores[1:][np.argmin(losses[1:])])
+    assert np.mean(loss) <= 1.02, loss
+    assert np.mean(accuracy) >= -0.005, accuracy
 
 
 def test_the_largest_c_that_is_allowed_is_used():
