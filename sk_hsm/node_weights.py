@@ -17,11 +17,6 @@ def n_lines(arity: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
     return -(-arity // LINE)
 
 
-def feature_keys(features: NDArray[np.int32]) -> NDArray[np.uint32]:
-    """Feature ids spread evenly over 32 bits."""
-    return features.astype(np.uint32) * HASH_FACTOR
-
-
 def key_features(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
     """The feature ids of keys."""
     return (keys * np.uint32(pow(int(HASH_FACTOR), -1, 2**32))).astype(np.int32)

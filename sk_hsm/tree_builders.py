@@ -23,6 +23,7 @@ BALANCE = 0.5
 # A cut ends after ITERATIONS rounds of 2-means, or when a round moves less than
 # TOL of the classes. One of more than SAMPLE classes starts from the best of N_INIT
 # cuts of SAMPLE of them. One half may be up to SLACK lighter than its share.
+# Cuts of the FIRST_LEVELS are handed to threads one by one, then whole subtrees.
 ITERATIONS = 10
 TOL = 0.003
 N_INIT = 8

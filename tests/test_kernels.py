@@ -14,7 +14,7 @@ from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
 from sk_hsm._kernels import forests, nodes, paths, priors, reference, rows, trees
-from sk_hsm.node_weights import LINE, NO_CHILD, NodeWeights, feature_keys, n_lines
+from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
 from sk_hsm.priors import PRIORS, Penalties, Penalty
 from sk_hsm.solvers import Problem
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
@@ -108,7 +108,7 @@ def random_weights(rng, tree, n_features, scale=1.0, p_dead=0.0):
     weights.lines[:] = 0
     for v, (arity, here) in enumerate(zip(arities, has, strict=True)):
         keys, ends = weights.key_ptr[v : v + 2], np.arange(weights.bucket_ptr[v + 1] - weights.bucket_ptr[v])
-        weights.keys[slice(*keys)] = np.sort(feature_keys(np.flatnonzero(here).astype(np.int32)))
+        weights.keys[slice(*keys)] = np.sort(np.flatnonzero(here).astype(np.uint32) * HASH_FACTOR)
         weights.buckets[weights.bucket_ptr[v] : weights.bucket_ptr[v + 1]] = np.searchsorted(
             weights.keys[slice(*keys)].astype(np.int64), ends << weights.shifts[v]
         )

@@ -8,14 +8,6 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 
-cdef uint64_t mix(uint64_t x) noexcept nogil:
-    """Splitmix64: random bits that depend on the argument alone."""
-    x += <uint64_t>0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
-
-
 def hash_rows(
     const int64_t[::1] indptr, const int32_t[::1] indices, const float[::1] data, uint64_t[::1] out
 ):

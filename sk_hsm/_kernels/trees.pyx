@@ -10,6 +10,8 @@ from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from .rows cimport mix
+
 cdef enum:
     LEFT = 1
     RIGHT = 2
@@ -51,7 +53,7 @@ cdef struct Item:
 
 
 cdef struct Split:
-    # the slice [lo, hi) of the class order, to be cut at `depth`; or a node and its parts
+    # the slice [lo, hi) of the class order, to be cut at `depth`
     Py_ssize_t lo
     Py_ssize_t hi
     int depth
@@ -70,14 +72,6 @@ cdef struct Space:
     signed char* side
     signed char* new_side
     signed char* best_side
-
-
-cdef uint64_t mix(uint64_t x) noexcept nogil:
-    """Splitmix64: random bits that depend on the argument alone."""
-    x += <uint64_t>0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
 
 
 cdef bint before(Item* a, Item* b) noexcept nogil:
@@ -356,6 +350,13 @@ def kmeans_split(
         close_space(&x)
 
 
+cdef struct Siblings:
+    # an inner node, or 0, that is to be in so many parts at `depth`
+    int32_t node
+    int32_t parts
+    int depth
+
+
 cdef struct Binary:
     # a binary tree over leaves in a row; its inner node v divides leaf v - 1 from leaf v, and
     # 0 stands for a leaf
@@ -438,17 +439,16 @@ cdef void divide(Binary* b, int32_t v) noexcept nogil:
             b.best[v] = parts
 
 
-cdef void set_depths(Binary* b, Split* stack, int32_t root, int32_t* depth) noexcept nogil:
+cdef void set_depths(Binary* b, Siblings* stack, int32_t root, int32_t* depth) noexcept nogil:
     """The depth of each inner node's boundary in the contracted tree, from the root down."""
     cdef Py_ssize_t top = 1
-    cdef Split item
-    cdef int32_t v
-    cdef int parts, left_parts
-    stack[0] = Split(root, b.best[root], 1)
+    cdef Siblings item
+    cdef int32_t v, parts, left_parts
+    stack[0] = Siblings(root, b.best[root], 1)
     while top > 0:
         top -= 1
         item = stack[top]
-        v, parts = item.lo, item.hi
+        v, parts = item.node, item.parts
         if v == 0:
             continue
         if parts == 1:  # a node by itself: its children are one deeper
@@ -456,8 +456,8 @@ cdef void set_depths(Binary* b, Split* stack, int32_t root, int32_t* depth) noex
             item.depth += 1
         depth[v] = item.depth
         left_parts = b.left_parts[b.first[v] + parts - 1]
-        stack[top] = Split(b.left[v], left_parts, item.depth)
-        stack[top + 1] = Split(b.right[v], parts - left_parts, item.depth)
+        stack[top] = Siblings(b.left[v], left_parts, item.depth)
+        stack[top + 1] = Siblings(b.right[v], parts - left_parts, item.depth)
         top += 2
 
 
@@ -469,7 +469,7 @@ def contract_binary(int32_t[::1] boundary_depth, const double[::1] mass, int ari
     cdef double[::1] masses = np.empty(n), costs
     cdef int64_t[::1] first = np.empty(n, np.int64)
     cdef int32_t[::1] left_parts
-    cdef char[::1] stack = np.empty((n + 2) * sizeof(Split), np.int8)
+    cdef char[::1] stack = np.empty((n + 2) * sizeof(Siblings), np.int8)
     if n < 2:
         return
     b.n, b.mass, b.first = n, &masses[0], &first[0]
@@ -482,4 +482,4 @@ def contract_binary(int32_t[::1] boundary_depth, const double[::1] mass, int ari
     with nogil:
         for k in range(n - 1):
             divide(&b, b.bottom_up[k])
-        set_depths(&b, <Split*>&stack[0], b.bottom_up[n - 2], &boundary_depth[0])
+        set_depths(&b, <Siblings*>&stack[0], b.bottom_up[n - 2], &boundary_depth[0])
