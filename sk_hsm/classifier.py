@@ -1,8 +1,9 @@
-"""The estimator: parameters, validation, fit and the prediction methods; no maths, no loops."""
+"""The estimator: parameters, validation, fit and partial_fit; no maths, no loops."""
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,27 +14,24 @@ from sklearn.base import BaseEstimator, ClassifierMixin, _fit_context
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 
-from . import inference
 from ._state import pack_state, unpack_state
 from .label_tree import LabelTree
-from .node_weights import NodeWeights
+from .predictions import TreePredictions
+from .priors import Penalties
 from .progress import Progress
-from .training import Rows, TrainedTree, train_trees
+from .training import Rows, TrainedTree, train_trees, update_tree
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
-    check_count,
-    check_structure,
     check_weights,
-    encode_known,
+    encode_all,
     encode_labels,
     float_csr,
 )
 
 
-class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
+class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstimator):
     """Classifier for thousands to millions of classes: a softmax at each node of a label tree.
 
     The classes are the leaves of a tree. Every inner node is a small multinomial logistic
@@ -51,10 +49,11 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         "balanced" divides the sorted labels evenly. A :class:`~sk_hsm.LabelTree` is used as
         it is: its labels must be those of y. An array is the parents for
         :meth:`LabelTree.from_parents`, its leaves taken in the order of the sorted labels.
-    arity : int, default=16
+    arity : int or "auto", default=16
         Most children of a node, 2 or more, where the tree is built here. At least n_classes
         gives one node, which is the flat softmax (multinomial logistic regression). Up to 16
-        children cost the same.
+        children cost the same. "auto" is 64 where rows tell much of their label, else 16, by
+        the log-loss of rows held out from a first tree.
     n_trees : int, default=1
         Number of trees, each from random numbers of its own. Probabilities are averaged, which
         makes them better, at `n_trees` times the cost. More than one needs ``tree="kmeans"``.
@@ -145,7 +144,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "tree": [StrOptions({"kmeans", "huffman", "balanced"}), LabelTree, "array-like"],
-        "arity": [Interval(Integral, 2, None, closed="left")],
+        "arity": [Interval(Integral, 2, None, closed="left"), StrOptions({"auto"})],
         "n_trees": [Interval(Integral, 1, None, closed="left")],
         "C": [Interval(Real, 0, MAX_WEIGHT, closed="right"), StrOptions({"auto"})],
         "prior": [StrOptions({"auto", "naive_bayes", "centroid"}), None],
@@ -162,7 +161,7 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         self,
         tree: str | LabelTree | ArrayLike = "kmeans",
         *,
-        arity: int = 16,
+        arity: int | str = 16,
         n_trees: int = 1,
         C: float | str = "auto",
         prior: str | None = "auto",
@@ -219,21 +218,113 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         ``O(passes * non-zeros * mean depth * arity)`` time, and memory for one line of 16
         floats for each feature that a node has seen.
         """
+        return self._or_as_before(self._fit, X, y, sample_weight)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(
+        self,
+        X: ArrayLike | sparse.sparray,
+        y: ArrayLike,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> HierarchicalSoftmaxClassifier:
+        """Build the tree and train its nodes with a first batch of rows; then go on with others.
+
+        Later calls keep the tree, `C_` and what else the first call, or `fit`, has chosen: `tree`,
+        `arity`, `n_trees`, `C` and `prior` are not looked at again. A node then minimises
+        ``||W - W_before||^2 / 2 + C * sum(weight * log-loss)`` over the rows of the batch, as in
+        [1]_. The first batch should hold rows of as many classes as it can; a class has
+        probability zero until it has a row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Rows; kept as float32.
+        y : array-like of shape (n_samples,)
+            The label of each row.
+        classes : array-like of shape (n_classes,), default=None
+            All labels that any call will see. Needed in the first call, and may be left out later.
+        sample_weight : array-like of shape (n_samples,), default=None
+            How often each row counts; not negative, not all zero.
+
+        Returns
+        -------
+        self : HierarchicalSoftmaxClassifier
+            The classifier. If `partial_fit` raises, it is as it was before.
+
+        Raises
+        ------
+        ValueError
+            As `fit`; if classes is missing in the first call or not the same as there; if y has
+            another label; or if class_weight is "balanced", which needs all rows.
+
+        Notes
+        -----
+        A call copies the weights: give it thousands of rows at a time.
+
+        References
+        ----------
+        .. [1] Brian Kulis, Peter Bartlett, "Implicit online learning", ICML 2010.
+        """
+        return self._or_as_before(self._partial_fit, X, y, classes, sample_weight)
+
+    def _or_as_before(self, method: Callable, *args: Any) -> HierarchicalSoftmaxClassifier:
         before = dict(vars(self))
         try:
-            return self._fit(X, y, sample_weight)
+            return method(*args)
         except BaseException:
             vars(self).clear()
             vars(self).update(before)
             raise
 
-    def _fit(self, X: Any, y: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
+    def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> HierarchicalSoftmaxClassifier:
         progress = Progress(self.verbose)
         self._check_n_trees()
+        rows = self._rows(X, y, sample_weight, classes, reset=True)
+        n, d = rows.X.shape
+        progress.say(f"{n} rows, {d} features, {rows.X.nnz} non-zeros, {len(rows.classes)} classes")
+        rng = check_random_state(self.random_state)
+        self._set_trained(train_trees(rows, self.get_params(deep=False), rng, progress))
+        self.classes_ = rows.classes
+        return self
+
+    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} is not supported for partial_fit, which never sees all "
+                "rows: pass the weights as a dict or in sample_weight"
+            )
+        if classes is not None:
+            classes = encode_labels(classes)[0]
+        if not hasattr(self, "classes_"):
+            if classes is None:
+                raise ValueError("classes must be passed on the first call to partial_fit, got None")
+            return self._fit(X, y, sample_weight, classes)
+        if classes is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"classes must be the {len(self.classes_)} of the first call, got {len(classes)} others: "
+                "leave them out, or call fit"
+            )
+        rows = self._rows(X, y, sample_weight, self.classes_, reset=False)
+        progress, params = Progress(self.verbose), self.get_params(deep=False)
+        rng = check_random_state(self.random_state)
+        self._set_trained(
+            [
+                update_tree(rows, *model, penalties, params, rng.randint(2**31 - 1), progress)
+                for model, penalties in zip(self._models, self._penalties, strict=True)
+            ]
+        )
+        return self
+
+    def _rows(self, X: Any, y: Any, sample_weight: Any, classes: Any, reset: bool) -> Rows:
+        """What is learned from, checked; of the classes in y, or of those given."""
         if y is None:
             encode_labels(y)
-        X = self._validate_rows(X, reset=True)
-        classes, y = encode_labels(y)
+        X = self._validate_rows(X, reset=reset)
+        if classes is None:
+            classes, y = encode_labels(y)
+        else:
+            y = encode_all(y, classes)
         if len(y) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
         weights = check_weights(sample_weight, len(y))
@@ -253,17 +344,17 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
         if not weights.all():
             kept = np.flatnonzero(weights)
             X, y, weights = float_csr(X[kept]), y[kept], weights[kept]
-        rng = check_random_state(self.random_state)
-        progress.say(f"{X.shape[0]} rows, {X.shape[1]} features, {X.nnz} non-zeros, {len(classes)} classes")
-        trained = train_trees(Rows(X, y, weights, classes), self.get_params(deep=False), rng, progress)
-        self._warn_if_unfinished(np.concatenate([each.fit.converged for each in trained]))
-        self.classes_ = classes
-        self.n_iter_ = max(int(each.fit.n_iter.max(initial=1)) for each in trained)
-        self._set_trained(trained)
-        return self
+        return Rows(X, y, weights, classes)
+
+    @property
+    def _penalties(self) -> list[Penalties]:
+        chosen = self.C_, self.prior_, self.prior_scale_
+        return [Penalties(*chosen)] if hasattr(self, "tree_") else list(map(Penalties, *chosen))
 
     def _set_trained(self, trained: list[TrainedTree]) -> None:
         """One tree's attributes as they are, those of several as lists."""
+        self._warn_if_unfinished(np.concatenate([each.fit.converged for each in trained]))
+        self.n_iter_ = max(int(each.fit.n_iter.max(initial=1)) for each in trained)
         one = len(trained) == 1
         for name in ("tree_", "trees_"):
             vars(self).pop(name, None)
@@ -291,197 +382,8 @@ class HierarchicalSoftmaxClassifier(ClassifierMixin, BaseEstimator):
                 f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
                 "or decrease C",
                 ConvergenceWarning,
-                stacklevel=4,
+                stacklevel=6,
             )
-
-    @property
-    def _models(self) -> list[tuple[LabelTree, NodeWeights]]:
-        if hasattr(self, "tree_"):
-            return [(self.tree_, self.node_weights_)]
-        return list(zip(self.trees_, self.node_weights_, strict=True))
-
-    def _validate_rows(self, X: Any, reset: bool = False) -> Any:
-        if not reset:
-            check_is_fitted(self)
-        return validate_data(
-            self, check_structure(X), reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
-        )
-
-    # -- predict ------------------------------------------------------------
-
-    def predict(self, X: ArrayLike | sparse.sparray) -> NDArray[Any]:
-        """The most probable label of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples,)
-            The exact argmax of `predict_proba`, found by best-first search.
-        """
-        return self.predict_top_k(X, k=1)[0][:, 0]
-
-    def predict_proba(self, X: ArrayLike | sparse.sparray) -> NDArray[np.float64]:
-        """The probability of every class.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_classes)
-            Columns as in `classes_`; rows sum to one.
-
-        Raises
-        ------
-        MemoryError
-            If the matrix cannot fit in memory; nothing has been allocated then. See
-            `predict_top_k`, `predict_proba_sparse` and `log_proba_of`.
-
-        Notes
-        -----
-        ``O(non-zeros * n_classes)`` a row, like a flat softmax.
-        """
-        proba = self.predict_log_proba(X)
-        return np.exp(proba, out=proba)
-
-    def predict_log_proba(self, X: ArrayLike | sparse.sparray) -> NDArray[np.float64]:
-        """The log-probability of every class.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-
-        Returns
-        -------
-        log_proba : ndarray of shape (n_samples, n_classes)
-            Minus infinity only where the probability is truly zero.
-
-        Raises
-        ------
-        MemoryError
-            As `predict_proba`.
-        """
-        X = self._validate_rows(X)
-        return inference.all_log_proba(self._models, X, self.n_jobs)
-
-    def predict_top_k(
-        self, X: ArrayLike | sparse.sparray, k: int = 5, beam_width: int | None = None
-    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        """The k most probable labels of each row, and their probabilities.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        k : int, default=5
-            Number of labels; at most n_classes are returned.
-        beam_width : int, default=None
-            None searches best first and is exact. A number keeps that many nodes at each
-            level of the tree: an approximation, of bounded cost, that gives fewer than k
-            labels where the beam holds fewer (probability 0, the first class, stands in).
-            For one tree only.
-
-        Returns
-        -------
-        labels : ndarray of shape (n_samples, min(k, n_classes))
-            Most probable first; ties in the order of `classes_`.
-        proba : ndarray of shape (n_samples, min(k, n_classes))
-        """
-        k = check_count("k", k)
-        if beam_width is not None:
-            beam_width = check_count("beam_width", beam_width)
-        X = self._validate_rows(X)
-        if beam_width is not None and len(self._models) > 1:
-            raise ValueError(
-                f"beam_width is for one tree, got {len(self._models)} trees: leave it None, which is exact"
-            )
-        if beam_width is not None:
-            beam_width = min(beam_width, len(self.classes_))  # no level has more
-        classes, log_proba = inference.top_k(
-            self._models, X, min(k, len(self.classes_)), self.n_jobs, beam_width=beam_width
-        )
-        return self.classes_[np.maximum(classes, 0)], np.exp(log_proba, out=log_proba)
-
-    def log_proba_of(self, X: ArrayLike | sparse.sparray, y: ArrayLike) -> NDArray[np.float64]:
-        """The log-probability of one given label for each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        y : array-like of shape (n_samples,)
-            Labels; minus infinity is returned for one that `fit` has not seen.
-
-        Returns
-        -------
-        log_proba : ndarray of shape (n_samples,)
-            Equal to the entries of `predict_log_proba`, at the cost of one path a row.
-        """
-        X = self._validate_rows(X)
-        classes = encode_known(y, self.classes_)
-        if len(classes) != X.shape[0]:
-            raise ValueError(f"X has {X.shape[0]} rows and y {len(classes)} labels, they must agree")
-        return inference.path_log_proba(self._models, X, classes, self.n_jobs)
-
-    def predict_proba_sparse(
-        self, X: ArrayLike | sparse.sparray, k: int | None = None, min_proba: float | None = None
-    ) -> sparse.csr_array:
-        """The largest probabilities of each row, the others left out.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_samples, n_features)
-        k : int, default=None
-            Keep the k most probable classes.
-        min_proba : float, default=None
-            Keep classes of at least this probability, in (0, 1]. Either k or min_proba, or
-            both, must be given.
-
-        Returns
-        -------
-        proba : csr_array of shape (n_samples, n_classes)
-            Columns as in `classes_`. The dense matrix is never made.
-        """
-        if k is None and min_proba is None:
-            raise ValueError("predict_proba_sparse needs k or min_proba, got neither")
-        check_is_fitted(self)
-        k = len(self.classes_) if k is None else min(check_count("k", k), len(self.classes_))
-        floor = -np.inf
-        if min_proba is not None:
-            if not (isinstance(min_proba, Real) and 0 < min_proba <= 1):
-                raise ValueError(f"min_proba must be a number in (0, 1], got {min_proba!r}")
-            floor = float(np.log(float(min_proba)))
-            k = int(min(k, 1 / float(min_proba) + 1))  # no more can have such a probability
-        X = self._validate_rows(X)
-        return inference.sparse_proba(self._models, X, k, self.n_jobs, floor)
-
-    def sample(
-        self,
-        X: ArrayLike | sparse.sparray,
-        n_samples: int = 1,
-        random_state: int | np.random.RandomState | None = None,
-    ) -> NDArray[Any]:
-        """Labels drawn from the predicted distribution of each row.
-
-        Parameters
-        ----------
-        X : {array-like, sparse matrix} of shape (n_rows, n_features)
-        n_samples : int, default=1
-            Number of independent draws for each row.
-        random_state : int, RandomState instance or None, default=None
-
-        Returns
-        -------
-        labels : ndarray of shape (n_rows, n_samples)
-            One walk down the tree each.
-        """
-        n_samples = check_count("n_samples", n_samples)
-        X = self._validate_rows(X)
-        inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
-        uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
-        return self.classes_[inference.sample_classes(self._models, X, uniforms, self.n_jobs)]
 
     # -- scikit-learn -------------------------------------------------------
 

@@ -65,21 +65,33 @@ def choose_penalties(
     """
     if C != "auto" and prior is None:
         return Penalties.of_nodes([Penalty(float(C), "none", 0.0)] * problem.tree.n_inner)
-    priors = _open_priors(problem, prior)
-    trials, level_of_node = sample_trials(problem, node_levels(problem))
-    first_C = [_rounded(_usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
-    if sum(trial.n_held for trial in trials) < MIN_DECISIVE:
-        undecided = Penalty(first_C[len(first_C) // 2], priors[0], float(priors[0] != "none"))
+    search = search_penalties(problem, C, prior, n_jobs)
+    if search is None:
+        prior = _open_priors(problem, prior)[0]
+        undecided = Penalty(_first_C(problem, C)[-1], prior, float(prior != "none"))
         return Penalties.of_nodes([undecided] * problem.tree.n_inner)
-    search = Search(problem, trials, level_of_node, C == "auto", n_jobs)
-    search.choose_for_all(
-        [Penalty(c, prior, s / 2) for prior in priors for s in [search.best_scale(prior)] for c in first_C]
-    )
-    search.choose_for_each()
     for level, (best, loss) in enumerate(zip(search.best, search.loss, strict=True)):
         prior = f"{best.scale:.3g} * {best.prior}"
         progress.say(f"level {level}: C={best.C:.3g}, prior {prior}, held-out log-loss {loss:.4f}")
-    return Penalties.of_nodes([search.best[level] for level in level_of_node])
+    return Penalties.of_nodes([search.best[level] for level in search.level_of_node])
+
+
+def search_penalties(
+    problem: Problem, C: float | str, prior: str | None, n_jobs: int | None
+) -> Search | None:
+    """The search, at its end; None where too few rows can be held out to decide anything."""
+    trials, level_of_node = sample_trials(problem, node_levels(problem))
+    if sum(trial.n_held for trial in trials) < MIN_DECISIVE:
+        return None
+    search = Search(problem, trials, level_of_node, C == "auto", n_jobs)
+    scaled = [(prior, search.best_scale(prior) / 2) for prior in _open_priors(problem, prior)]
+    search.choose_for_all([Penalty(c, *each) for each in scaled for c in _first_C(problem, C)])
+    search.choose_for_each()
+    return search
+
+
+def _first_C(problem: Problem, C: float | str) -> list[float]:
+    return [_rounded(_usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
 
 
 def _open_priors(problem: Problem, prior: str | None) -> list[str]:
@@ -122,6 +134,7 @@ class Search:
         tol, most = (TOL_EXACT, problem.max_iter) if problem.is_small else (problem.tol, MAX_PASSES)
         self.problem = replace(problem, tol=tol, max_iter=min(problem.max_iter, most))
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
+        self.level_of_node = level_of_node
         n_levels = int(level_of_node.max()) + 1
         self.scale = self._shares(level_of_node)
         for level in range(n_levels):

@@ -16,7 +16,7 @@ from sklearn.utils.parallel import _get_threadpool_controller
 
 from ._kernels.nodes import NodeTrainer
 from .label_tree import LabelTree
-from .node_weights import NO_CHILD, NodeWeights
+from .node_weights import LINE, NO_CHILD, NodeWeights
 from .priors import Penalties, smoothing_of
 from .progress import Progress
 from .validation import kernel_rows
@@ -45,6 +45,7 @@ class Problem:
     max_iter: int
     seed: int
     penalties: Penalties = field(default_factory=lambda: Penalties.of_nodes([]))
+    earlier: NodeWeights | None = None  # what training starts from, and the penalty pulls towards
 
     @cached_property
     def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
@@ -80,6 +81,29 @@ class Problem:
         start, stop = (bound[: self.tree.n_inner] for bound in self.leaf_ranges)
         sorted_ranks = self.ranks[self.row_order]
         return np.searchsorted(sorted_ranks, start), np.searchsorted(sorted_ranks, stop)
+
+    @cached_property
+    def before(self) -> NodeWeights:
+        """The earlier weights, or no features at all."""
+        return self.earlier or NodeWeights.of_sizes(
+            np.zeros(self.tree.n_inner, np.int64), np.diff(self.tree.child_ptr)
+        )
+
+    @cached_property
+    def had_rows(self) -> NDArray[np.uint8]:
+        """For each inner node, whether earlier weights were trained with rows of it."""
+        had = np.zeros(self.tree.n_inner, dtype=np.uint8)
+        if self.earlier is None:
+            return had
+        had[:1] = 1
+        for nodes in self.tree._levels():
+            nodes = nodes[nodes < self.tree.n_inner]
+            parents = self.tree.parents[nodes]
+            bias = self.earlier.lines.ravel()[
+                LINE * self.earlier.line_ptr[parents] + self.tree.positions[nodes]
+            ]
+            had[nodes] = had[parents] & (bias > NO_CHILD)
+        return had
 
     @cached_property
     def is_small(self) -> bool:

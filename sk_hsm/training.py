@@ -9,12 +9,14 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.stats import entropy
 
 from .label_tree import LabelTree
+from .node_weights import NodeWeights, key_features
 from .priors import Penalties
 from .progress import Progress
-from .regularization import choose_penalties
-from .solvers import Problem, TreeFit, fit_nodes
+from .regularization import choose_penalties, search_penalties
+from .solvers import Problem, TreeFit, ascend_nodes, fit_nodes
 from .tree_builders import (
     balanced_tree,
     class_centroids,
@@ -22,6 +24,11 @@ from .tree_builders import (
     huffman_tree,
     match_leaves,
 )
+
+# What arity="auto" chooses between. Wide nodes pay where rows tell much of the label: where a
+# narrow tree's log-loss is less than UNCERTAIN of the labels' entropy. Else they cost some.
+NARROW, WIDE = 16, 64
+UNCERTAIN = 0.8
 
 
 @dataclass
@@ -47,6 +54,8 @@ def train_trees(
     rows: Rows, params: dict[str, Any], rng: np.random.RandomState, progress: Progress
 ) -> list[TrainedTree]:
     """Build and train as many trees as params say, each from random numbers of its own."""
+    if params["arity"] == "auto":
+        params = params | {"arity": choose_arity(rows, params, rng)}
     trees = build_trees(rows, params, rng)
     frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(rows.classes))
     trained = []
@@ -58,6 +67,17 @@ def train_trees(
         )
         trained.append(train_tree(rows, tree, params, rng.randint(2**31 - 1), progress))
     return trained
+
+
+def choose_arity(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> int:
+    """WIDE where rows tell much of the label, or classes are few, else NARROW."""
+    if not isinstance(params["tree"], str) or len(rows.classes) <= WIDE:
+        return WIDE
+    [tree] = build_trees(rows, params | {"arity": NARROW, "n_trees": 1}, rng)
+    problem = problem_of(rows, tree, params, rng.randint(2**31 - 1))
+    search = search_penalties(problem, params["C"], params["prior"], params["n_jobs"])
+    frequency = np.bincount(rows.y, weights=rows.weights)
+    return WIDE if search and search.loss.sum() < UNCERTAIN * entropy(frequency) else NARROW
 
 
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:
@@ -88,10 +108,34 @@ def train_tree(
     rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int, progress: Progress
 ) -> TrainedTree:
     """Choose the penalties that params leave open, and train every node."""
-    goal = params["fit_intercept"], params["tol"], params["max_iter"]
-    problem = Problem(rows.X, rows.y, rows.weights.astype(np.float32), tree, *goal, seed)
+    problem = problem_of(rows, tree, params, seed)
     problem.penalties = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
     fit = fit_nodes(problem, params["n_jobs"], progress)
     size, passes = fit.weights.nbytes / 2**20, fit.n_iter.max(initial=0)
     progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
     return TrainedTree(tree, problem.penalties, fit)
+
+
+def update_tree(
+    rows: Rows,
+    tree: LabelTree,
+    weights: NodeWeights,
+    penalties: Penalties,
+    params: dict[str, Any],
+    seed: int,
+    progress: Progress,
+) -> TrainedTree:
+    """Train the nodes that rows come to, from the weights that they have, which penalties pull towards."""
+    if np.any(key_features(weights.keys).view(np.uint32) >= rows.X.shape[1]):
+        raise ValueError(
+            f"this model is damaged: it has weights of more than its {rows.X.shape[1]} features, fit it again"
+        )
+    problem = problem_of(rows, tree, params, seed)
+    problem.penalties, problem.earlier = penalties, weights
+    return TrainedTree(tree, penalties, ascend_nodes(problem, params["n_jobs"], progress))
+
+
+def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -> Problem:
+    """What is to be trained, its penalties left open."""
+    goal = params["fit_intercept"], params["tol"], params["max_iter"]
+    return Problem(rows.X, rows.y, rows.weights.astype(np.float32), tree, *goal, seed)

@@ -275,6 +275,18 @@ def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
     return np.where(classes[at] == y, at, -1).astype(np.int32)
 
 
+def encode_all(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
+    """The index in classes of each label; ValueError where it is none of them."""
+    labels, y = encode_labels(y)
+    at = encode_known(labels, classes)
+    if (at < 0).any():
+        raise ValueError(
+            f"y has the label {labels[at < 0].tolist()[0]!r}, which is none of the {len(classes)} "
+            "classes: name all classes in the first call of partial_fit, or call fit"
+        )
+    return at[y]
+
+
 def check_count(name: str, value: Any) -> int:
     """Return value as an int, or raise ValueError."""
     if not isinstance(value, Integral) or isinstance(value, bool) or value < 1:

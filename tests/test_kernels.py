@@ -3,6 +3,7 @@
 import inspect
 import operator
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
-from sk_hsm._kernels import forests, nodes, paths, priors, reference, rows, trees
+from sk_hsm._kernels import ascent, forests, nodes, paths, priors, reference, rows, trees
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
 from sk_hsm.priors import PRIORS, Penalties, Penalty
 from sk_hsm.solvers import Problem
@@ -21,7 +22,7 @@ from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [forests, nodes, paths, priors, rows, trees]
+MODULES = [ascent, forests, nodes, paths, priors, rows, trees]
 
 
 def kernel_functions(module):
@@ -263,10 +264,22 @@ def trained(module, problem, inner):
     return weights, n_iter, converged
 
 
-@settings(max_examples=40, deadline=None)
-@given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]))
-def test_node_trainer(seed, arity, fit_intercept, max_iter):
+def after_earlier_rows(problem, seed):
+    """The problem with some of its rows, after training with the others."""
+    drawn = np.random.default_rng(seed).permutation(len(problem.y))
+
+    def part(rows):
+        return replace(problem, X=problem.X[rows], y=problem.y[rows], row_weights=problem.row_weights[rows])
+
+    earlier, _, _ = trained(nodes, part(drawn[:30]), np.arange(problem.tree.n_inner))
+    return replace(part(drawn[30:]), earlier=earlier)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]), st.booleans())
+def test_node_trainer(seed, arity, fit_intercept, max_iter, had_rows):
     problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter)
+    problem = after_earlier_rows(problem, seed) if had_rows else problem
     n = problem.tree.n_inner
     inner = np.random.default_rng(seed).permutation(n)[: max(1, n - 1)]  # one is left alone
     actual, expected = trained(nodes, problem, inner), trained(reference, problem, inner)
@@ -373,7 +386,7 @@ def test_ascend_dual(arity, fit_intercept, max_iter, atol, seed):
     # The kernel's KL is a difference of float32 sums, good to 1e-7, so near the optimum it
     # knows a row's step to about the root of that only: ever more so pass by pass.
     kernel, twin = Node(seed, arity, fit_intercept), Node(seed, arity, fit_intercept)
-    n_iter, gap, done = kernel.ascend(nodes, max_iter)
+    n_iter, gap, done = kernel.ascend(ascent, max_iter)
     expected_n_iter, expected_gap, expected_done = twin.ascend(reference, max_iter)
     assert n_iter == expected_n_iter == max_iter
     assert done is expected_done is False
@@ -389,7 +402,7 @@ def test_ascend_dual(arity, fit_intercept, max_iter, atol, seed):
 @pytest.mark.parametrize("tol", [0.3, 1e-2, 1e-3])
 def test_ascend_dual_stops_where_its_twin_does(arity, fit_intercept, tol):
     kernel, twin = Node(0, arity, fit_intercept), Node(0, arity, fit_intercept)
-    n_iter, gap, done = kernel.ascend(nodes, 1000, tol)
+    n_iter, gap, done = kernel.ascend(ascent, 1000, tol)
     expected_n_iter, expected_gap, expected_done = twin.ascend(reference, 1000, tol)
     assert n_iter == expected_n_iter
     assert done and expected_done
@@ -404,7 +417,7 @@ def test_the_dual_objective_never_falls(arity, fit_intercept, seed):
     node = Node(seed, arity, fit_intercept)
     objectives = [node.dual_objective()]
     for _ in range(20):
-        node.ascend(nodes, 1)
+        node.ascend(ascent, 1)
         objectives.append(node.dual_objective())
     assert np.diff(objectives).min() >= -1e-6 * node.total
     assert objectives[1] > objectives[0]
@@ -415,7 +428,7 @@ def test_the_dual_objective_never_falls(arity, fit_intercept, seed):
 @pytest.mark.parametrize("max_iter", [1, 3, 200])
 def test_weights_are_those_of_the_dual(arity, fit_intercept, max_iter):
     node = Node(1, arity, fit_intercept)
-    node.ascend(nodes, max_iter)
+    node.ascend(ascent, max_iter)
     expected = node.weights_of_dual()
     np.testing.assert_allclose(node.weights, expected[:-1], rtol=1e-5, atol=1e-5)
     exists = node.bias > NO_CHILD
@@ -429,9 +442,9 @@ def test_weights_are_those_of_the_dual(arity, fit_intercept, max_iter):
 def test_a_pass_that_moves_nothing_finds_the_duality_gap(arity, fit_intercept, max_iter):
     # other passes do not: their rows move while they are looked at
     node = Node(2, arity, fit_intercept)
-    node.ascend(nodes, max_iter)
+    node.ascend(ascent, max_iter)
     before = [array.copy() for array in (node.dual, node.weights, node.bias)]
-    n_iter, gap, done = node.ascend(nodes, 2, tol=1e6)
+    n_iter, gap, done = node.ascend(ascent, 2, tol=1e6)
     for array, same in zip((node.dual, node.weights, node.bias), before, strict=True):
         np.testing.assert_array_equal(array, same)
     assert (n_iter, done) == (2, True)
@@ -443,7 +456,7 @@ def test_a_pass_that_moves_nothing_finds_the_duality_gap(arity, fit_intercept, m
 @pytest.mark.parametrize("tol", [0.3, 0.1, 1e-2, 1e-3])
 def test_training_ends_with_a_duality_gap_within_tol(arity, fit_intercept, tol):
     node = Node(6, arity, fit_intercept)
-    _, gap, done = node.ascend(nodes, 1000, tol)
+    _, gap, done = node.ascend(ascent, 1000, tol)
     assert done
     assert node.duality_gap() <= tol * node.total + 1e-6 * node.total
     assert gap == pytest.approx(node.duality_gap(), rel=1e-4, abs=1e-6 * node.total)
@@ -455,7 +468,7 @@ def test_ascend_dual_reaches_the_optimum(arity, fit_intercept):
     # the primal objective is nowhere below the dual one: where they meet, both are optimal
     node = Node(3, arity, fit_intercept)
     start = node.duality_gap()
-    _, _, done = node.ascend(nodes, 1000, tol=1e-5)
+    _, _, done = node.ascend(ascent, 1000, tol=1e-5)
     assert done
     assert start > 0.1 * node.total
     assert -1e-6 * node.total <= node.duality_gap() <= 1e-4 * node.total
@@ -466,7 +479,7 @@ def test_ascend_dual_leaves_alone_what_it_has_no_rows_for(arity):
     node = Node(4, arity, True)
     exists = node.bias > NO_CHILD
     assert exists.sum() < len(exists)
-    node.ascend(nodes, 50)
+    node.ascend(ascent, 50)
     unused = np.setdiff1d(np.arange(node.n_features), node.rows[1])
     assert len(unused)
     assert not node.weights[unused].any()
@@ -483,12 +496,12 @@ def test_rows_without_features_train_the_intercept_only(arity):
     n_rows = len(node.costs)
     node.rows = (np.zeros(n_rows + 1, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32))
     node.x[:], node.square_norms[:] = 0, 1
-    node.ascend(nodes, 1000, tol=1e-6)
+    node.ascend(ascent, 1000, tol=1e-6)
     assert not node.weights.any()
     assert node.duality_gap() <= 1e-5 * node.total
     without = Node(5, arity, False)
     without.rows, without.square_norms[:] = node.rows, 0
-    without.ascend(nodes, 1000, tol=1e-6)
+    without.ascend(ascent, 1000, tol=1e-6)
     seen = without.bias > NO_CHILD
     np.testing.assert_array_equal(without.bias, np.where(seen, 0, NO_CHILD))
     expected = np.broadcast_to(seen / seen.sum(), without.dual.shape)

@@ -173,3 +173,27 @@ def test_a_large_node_is_tried_near_the_level_below(monkeypatch):
     assert clf.tree_.n_inner > 1
     assert clf.prior_[0] == clf.prior_[1]
     assert clf.prior_scale_[0] in (clf.prior_scale_[1], clf.prior_scale_[1] / 4)
+
+
+@pytest.mark.parametrize("tree, n_trees", [("kmeans", 1), ("kmeans", 2), ("huffman", 1), ("balanced", 1)])
+@pytest.mark.parametrize("told_apart", [True, False])
+def test_auto_arity_is_wide_where_classes_can_be_told_apart(told_apart, tree, n_trees):
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(200), 10)
+    X = (np.eye(200)[y] if told_apart else 0) + 0.1 * rng.random((len(y), 200))
+    clf = HierarchicalSoftmaxClassifier(tree, arity="auto", n_trees=n_trees, random_state=0).fit(X, y)
+    trees = clf.trees_ if n_trees > 1 else [clf.tree_]
+    assert all(tree.arity > 16 if told_apart else tree.arity <= 16 for tree in trees)
+
+
+def test_auto_arity_of_few_classes_is_the_flat_softmax():
+    X, y = digits()
+    auto = HierarchicalSoftmaxClassifier(arity="auto", random_state=0).fit(X, y)
+    flat = HierarchicalSoftmaxClassifier(arity=10, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(auto.predict_proba(X), flat.predict_proba(X))
+
+
+def test_auto_arity_leaves_a_given_tree_as_it_is():
+    X, y = digits()
+    tree = HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(X, y).tree_
+    assert HierarchicalSoftmaxClassifier(tree, arity="auto", random_state=0).fit(X, y).tree_.arity == 3

@@ -14,7 +14,8 @@ ROOT = Path(sk_hsm.__file__).parent
 LAYERS = [
     ["display", "metrics", "model_selection"],
     ["classifier"],
-    ["_state", "inference", "training"],
+    ["_state", "predictions", "training"],
+    ["inference"],
     ["regularization"],
     ["solvers"],
     ["tree_builders", "node_weights", "priors"],

@@ -13,6 +13,7 @@
 
 #define LINE 16
 #define HASH_FACTOR 2654435769u
+#define HASH_INVERSE 340573321u /* HASH_FACTOR * HASH_INVERSE = 1 */
 #if defined(_MSC_VER)
 #define restrict __restrict
 #define EACH for (int c = 0; c < LINE; c++)

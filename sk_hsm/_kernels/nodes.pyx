@@ -1,198 +1,30 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels that train nodes: take a node's rows, start from a prior, ascend the dual, store.
+"""Kernels that train nodes: take a node's rows, start from a prior or from earlier weights, ascend, store.
 
-Their specification is the function or class of the same name in ``reference``.
+Their specification is the class of the same name in ``reference``.
 """
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
 import numpy as np
 
+from .ascent cimport Goal, Node, ascend
 from .priors cimport NO_PRIOR, Rows, guess
-
-# passes over the rows that still move, before all rows are visited again
-cdef enum:
-    MAX_PARTIAL = 5
-
-# weights of more floats than this are not in the cache when a row comes to them
-cdef enum:
-    CACHED = 1 << 15
 
 cdef extern from "lines.h" nogil:
     enum: LINE
     uint32_t HASH_FACTOR
-    void prefetch(const float* address)
+    uint32_t HASH_INVERSE
     void row_logits(float* z, const float* bias, const float* weights,
                     const int32_t* indices, const float* values, int64_t n, int width)
-    void row_update(float* weights, const float* step,
-                    const int32_t* indices, const float* values, int64_t n, int width)
     float row_softmax(float* p, const float* z, int width)
-    float row_divergence(const float* q, const float* z, float log_sum, int width)
-    void row_step(float* q, const float* p, float* step, float a, float cost, float divergence, int width)
 
 # the bias of a child that is padding, or has no rows
 cdef float NO_CHILD = -1e30
 
 
-cdef struct Goal:
-    # what training is to reach
-    bint fit_intercept
-    double tol
-    int max_iter
-
-
-cdef struct Node:
-    # the node at hand: its rows, the features they have, and what is trained
-    int64_t v
-    Rows rows
-    Py_ssize_t n_features
-    int width
-    int n_seen
-    int32_t* features
-    float* weights
-    float* bias
-    # the prior of scale 1, where it is kept
-    float* guess
-    float* guess_bias
-    # scratch: a place a row; a place, and sums by child, a feature; shares, totals and z, p and step
-    float* costs
-    float* dual
-    int64_t* active
-    int32_t* order
-    double* sums
-    float* share
-    double* totals
-    float* z
-
-
 cdef int line_width(int arity) noexcept nogil:
     return LINE * ((arity + LINE - 1) // LINE)
-
-
-cdef uint64_t shuffle(int64_t* rows, Py_ssize_t n, uint64_t state) noexcept nogil:
-    """Put rows in random order. In a fixed order ascent creeps, and each row hides the gap of the others."""
-    cdef Py_ssize_t k, other
-    cdef int64_t row
-    for k in range(n - 1, 0, -1):
-        state = state * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
-        other = (state >> 33) % <uint64_t>(k + 1)
-        row = rows[k]
-        rows[k] = rows[other]
-        rows[other] = row
-    return state
-
-
-cdef void ahead(const Node* node, const int64_t* active, Py_ssize_t k, Py_ssize_t n_active) noexcept nogil:
-    """Fetch into the cache what the next rows need: of the next its weights, of later ones what they hold."""
-    cdef const Rows* rows = &node.rows
-    cdef int64_t j, row
-    if k + 1 < n_active:
-        for j in range(rows.indptr[active[k + 1]], rows.indptr[active[k + 1] + 1]):
-            prefetch(node.weights + node.width * <int64_t>rows.indices[j])
-    if k + 3 < n_active:
-        row = active[k + 3]
-        for j in range(rows.indptr[row], rows.indptr[row + 1], 16):
-            prefetch(rows.data + j)
-            prefetch(<const float*>(rows.indices + j))
-        prefetch(node.dual + row * node.width)
-        prefetch(node.costs + row)
-        prefetch(rows.square_norm + row)
-    if k + 6 < n_active:
-        prefetch(<const float*>(rows.indptr + active[k + 6]))
-
-
-cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
-    """ascend_dual, from costs, dual, weights and bias; return the number of passes."""
-    cdef Rows* rows = &node.rows
-    cdef Py_ssize_t n_active = rows.n, n_kept, i, k
-    cdef int64_t nnz
-    cdef int n_iter = 0, n_partial = 0, width = node.width, c
-    cdef double limit = 0
-    cdef float divergence, idle = 0.1 * goal.tol
-    cdef bint measuring = False, is_large = node.n_features * width > CACHED
-    cdef int64_t* active = node.active
-    cdef float* weights = node.weights
-    cdef float* bias = node.bias
-    cdef float* z = node.z
-    cdef float* p = z + width
-    cdef float* step = z + 2 * width
-    cdef float* q
-    cdef const int32_t* indices
-    cdef const float* data
-    gap[0], done[0] = 0, False
-    for i in range(rows.n):
-        limit += goal.tol * node.costs[i]
-        active[i] = i
-    while n_iter < goal.max_iter and not done[0]:
-        n_iter += 1
-        gap[0] = 0
-        n_kept = 0
-        seed = shuffle(active, n_active, seed)
-        for k in range(n_active):
-            i = active[k]
-            nnz = rows.indptr[i + 1] - rows.indptr[i]
-            indices = rows.indices + rows.indptr[i]
-            data = rows.data + rows.indptr[i]
-            row_logits(z, bias, weights, indices, data, nnz, width)
-            if is_large:
-                ahead(node, active, k, n_active)
-            q = node.dual + i * width
-            divergence = row_divergence(q, z, row_softmax(p, z, width), width)
-            gap[0] += node.costs[i] * divergence
-            if divergence <= idle:
-                continue
-            active[n_kept] = i
-            n_kept += 1
-            if measuring:
-                continue
-            row_step(q, p, step, node.costs[i] * rows.square_norm[i], node.costs[i], divergence, width)
-            row_update(weights, step, indices, data, nnz, width)
-            if goal.fit_intercept:
-                for c in range(width):
-                    bias[c] += step[c]
-        done[0] = measuring and gap[0] <= limit
-        n_active = n_kept
-        # where the moving gap is small enough, a pass over all rows that moves nothing measures it
-        measuring = not measuring and (gap[0] <= limit or n_kept == 0)
-        n_partial += 1
-        # rows left out for long may need to move again
-        if measuring or n_partial == MAX_PARTIAL:
-            n_partial = 0
-            n_active = rows.n
-            for i in range(rows.n):
-                active[i] = i
-    return n_iter
-
-
-def ascend_dual(
-    int64_t[::1] indptr,
-    int32_t[::1] indices,
-    float[::1] data,
-    float[::1] square_norms,
-    float[::1] costs,
-    float[:, ::1] dual,
-    float[:, ::1] weights,
-    float[::1] bias,
-    bint fit_intercept,
-    double tol,
-    int max_iter,
-    uint64_t seed,
-):
-    cdef Goal goal = Goal(fit_intercept, tol, max_iter)
-    cdef int64_t[::1] active = np.empty(costs.shape[0], np.int64)
-    cdef float[::1] z = np.empty(3 * bias.shape[0], np.float32)
-    cdef double gap
-    cdef bint done
-    cdef Node node
-    node.width, node.rows.n, node.n_features = bias.shape[0], costs.shape[0], weights.shape[0]
-    node.rows.indptr, node.rows.square_norm = &indptr[0], &square_norms[0]
-    node.rows.indices = &indices[0] if indices.shape[0] else NULL
-    node.rows.data = &data[0] if data.shape[0] else NULL
-    node.weights = &weights[0, 0] if weights.shape[0] else NULL
-    node.bias, node.costs, node.dual, node.active, node.z = &bias[0], &costs[0], &dual[0, 0], &active[0], &z[0]
-    with nogil:
-        n_iter = ascend(&node, &goal, seed, &gap, &done)
-    return n_iter, gap, done
 
 
 cdef int train_from_here(Node* node, double C, const Goal* goal, uint64_t seed, bint* done) noexcept nogil:
@@ -209,16 +41,25 @@ cdef int train_from_here(Node* node, double C, const Goal* goal, uint64_t seed, 
     return ascend(node, goal, seed + node.v, &gap, done)
 
 
-cdef void see_children(Node* node, int arity) noexcept nogil:
-    """Bias 0 for children with rows; for all where there are no rows."""
+cdef void see_children(Node* node, int arity, const float* before) noexcept nogil:
+    """The bias to start from: as before, if not NULL, or 0 for children with rows; for all where there are none."""
     cdef Py_ssize_t i
     cdef int c
+    cdef float lowest = 0
     node.n_seen = 0
     for c in range(node.width):
-        node.bias[c] = 0 if c < arity and node.rows.n == 0 else NO_CHILD
+        node.bias[c] = NO_CHILD
+        if before != NULL and c < arity and before[c] > NO_CHILD:
+            node.bias[c] = before[c]
+            node.n_seen += 1
+            lowest = before[c] if node.n_seen == 1 else min(lowest, before[c])
+        elif before == NULL and c < arity and node.rows.n == 0:
+            node.bias[c] = 0
+    # a child that is new has no more than any other
     for i in range(node.rows.n):
-        node.n_seen += node.bias[node.rows.child[i]] == NO_CHILD
-        node.bias[node.rows.child[i]] = 0
+        if node.bias[node.rows.child[i]] == NO_CHILD:
+            node.bias[node.rows.child[i]] = lowest
+            node.n_seen += 1
 
 
 cdef void write_guess(Node* node, int prior, double smoothing, float* weights, float* bias) noexcept nogil:
@@ -282,6 +123,11 @@ cdef class NodeTrainer:
     cdef const int64_t[::1] indptr, row_order, start, stop, leaf_start
     cdef const int32_t[::1] indices, y, child_ptr, children
     cdef const float[::1] data, row_weights, square_norms
+    # earlier weights, and which nodes had rows then
+    cdef const uint32_t[::1] old_keys
+    cdef const int64_t[::1] old_key_ptr, old_line_ptr
+    cdef const float[:, ::1] old_lines
+    cdef const unsigned char[::1] had_rows
     cdef int32_t[::1] local_of
     cdef int n_inner
     cdef double smoothing
@@ -298,6 +144,10 @@ cdef class NodeTrainer:
         self.start, self.stop = problem.row_ranges
         self.leaf_start = problem.leaf_ranges[0]
         self.child_ptr, self.children, self.n_inner = tree.child_ptr, tree.children, tree.n_inner
+        before = problem.before
+        self.old_keys, self.old_lines = before.keys, before.lines
+        self.old_key_ptr, self.old_line_ptr = before.key_ptr, before.line_ptr
+        self.had_rows = problem.had_rows
         self.smoothing, self.seed = problem.smoothing, problem.seed
         self.goal = Goal(problem.fit_intercept, problem.tol, problem.max_iter)
         self.local_of = np.full(problem.X.shape[1], -1, np.int32)
@@ -327,19 +177,22 @@ cdef class NodeTrainer:
         cdef bint done
         for k in range(nodes.shape[0]):
             v = nodes[k]
-            self.reserve_rows(self.row_order[self.start[v] : self.stop[v]])
+            self.reserve_rows(v, self.row_order[self.start[v] : self.stop[v]])
             self.reserve_training(self.stop[v] - self.start[v], key_ptr[v + 1] - key_ptr[v], self.arity(v), False)
         with nogil:
             for k in range(nodes.shape[0]):
                 v = nodes[k]
                 self.take_rows(v, &self.row_order[0] + self.start[v], self.stop[v] - self.start[v])
-                see_children(node, self.arity(v))
+                see_children(node, self.arity(v), self.old_bias(v))
                 n_iter[v], done = 0, True
                 if node.n_seen < 2:
                     node.n_features = 0
+                elif self.has_learned(v):
+                    self.copy_old_weights()
                 else:
                     write_guess(node, prior[v], self.smoothing, node.weights, node.guess_bias)
                     self.scale_guess(node.weights, scale[v])
+                if node.n_seen > 1 and node.rows.n > 0:
                     n_iter[v] = train_from_here(node, C[v], &self.goal, self.seed, &done)
                 converged[v] = done
                 self.store(
@@ -359,14 +212,14 @@ cdef class NodeTrainer:
         cdef Node* node = &self.node
         cdef Py_ssize_t k, n = rows.shape[0]
         cdef bint done
-        self.reserve_training(n, self.reserve_rows(rows), self.arity(v), True)
+        self.reserve_training(n, self.reserve_rows(v, rows), self.arity(v), True)
         with nogil:
             self.take_rows(v, &rows[0], n)
             node.rows.n = n_train
             for k in range(C.shape[0]):
                 if k == 0 or prior[k] != prior[k - 1]:
                     write_guess(node, prior[k], self.smoothing, node.guess, node.guess_bias)
-                see_children(node, self.arity(v))
+                see_children(node, self.arity(v), NULL)
                 self.scale_guess(node.guess, scale[k])
                 train_from_here(node, C[k], &self.goal, self.seed, &done)
                 out[k] = held_out_loss(node, n_train, n)
@@ -388,30 +241,66 @@ cdef class NodeTrainer:
                 hi = middle
         return lo
 
+    cdef const float* old_bias(self, int64_t v) noexcept nogil:
+        """NULL where no row has come to node v before."""
+        return &self.old_lines[self.old_line_ptr[v], 0] if self.had_rows[v] else NULL
+
+    cdef bint is_open(self, int64_t v, int64_t child) noexcept nogil:
+        """Whether a child of node v other than this one had rows before; for child -1, two of them."""
+        cdef const float* bias = self.old_bias(v)
+        cdef int64_t c
+        if bias != NULL:
+            for c in range(self.arity(v)):
+                if bias[c] > NO_CHILD and c != child:
+                    if child >= 0:
+                        return True
+                    child = c
+        return False
+
+    cdef bint has_learned(self, int64_t v) noexcept nogil:
+        """Whether two children of node v had rows before."""
+        return self.is_open(v, -1)
+
     cdef int32_t count_features_of(self, int64_t v) noexcept nogil:
-        """Distinct features of the rows of node v; none, where only one child has rows."""
-        cdef int64_t first = self.start[v], last = self.stop[v], i, j
-        cdef int32_t n = 0, f
-        if first == last or self.child_of(v, self.row_order[first]) == self.child_of(v, self.row_order[last - 1]):
+        """Distinct features of node v, now and before; none, where only one child has had rows."""
+        cdef int64_t first = self.start[v], last = self.stop[v], i, j, child = -1
+        cdef int32_t n = 0
+        if first < last:
+            child = self.child_of(v, self.row_order[first])
+        if (first == last or child == self.child_of(v, self.row_order[last - 1])) and not self.is_open(v, child):
             return 0
+        for j in range(self.old_key_ptr[v], self.old_key_ptr[v + 1]):
+            n = self.number(self.old_feature(j), n)
         for i in range(first, last):
             for j in range(self.indptr[self.row_order[i]], self.indptr[self.row_order[i] + 1]):
-                f = self.indices[j]
-                if self.local_of[f] < 0:
-                    self.local_of[f] = n
-                    self.node.features[n] = f
-                    n += 1
-        for i in range(n):
-            self.local_of[self.node.features[i]] = -1
+                n = self.number(self.indices[j], n)
+        self.forget(n)
         return n
 
+    cdef int32_t old_feature(self, int64_t key) noexcept nogil:
+        return <int32_t>(self.old_keys[key] * HASH_INVERSE)
+
+    cdef inline int32_t number(self, int32_t f, int32_t n) noexcept nogil:
+        """Number feature f among the n of the node, if it is new; return how many there are then."""
+        if self.local_of[f] >= 0:
+            return n
+        self.local_of[f] = n
+        self.node.features[n] = f
+        return n + 1
+
+    cdef void forget(self, int32_t n) noexcept nogil:
+        """The numbers of the node's features."""
+        cdef int32_t i
+        for i in range(n):
+            self.local_of[self.node.features[i]] = -1
+
     cdef void take_rows(self, int64_t v, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
-        """Copy rows of node v, numbering their features as they appear."""
+        """Copy rows of node v, numbering their features as they appear; old ones come last."""
         cdef Node* node = &self.node
         cdef Rows* rows = &node.rows
         cdef Py_ssize_t i
-        cdef int64_t j, row, at = 0
-        cdef int32_t f, n_features = 0
+        cdef int64_t j, row, at = 0, first = self.old_key_ptr[v]
+        cdef int32_t n_features = 0
         node.v, node.width = v, line_width(self.arity(v))
         for i in range(n):
             row = row_list[i]
@@ -419,18 +308,25 @@ cdef class NodeTrainer:
             rows.child[i] = self.child_of(v, row)
             rows.weight[i], rows.square_norm[i] = self.row_weights[row], self.square_norms[row]
             for j in range(self.indptr[row], self.indptr[row + 1]):
-                f = self.indices[j]
-                if self.local_of[f] < 0:
-                    self.local_of[f] = n_features
-                    node.features[n_features] = f
-                    n_features += 1
-                rows.indices[at] = self.local_of[f]
+                n_features = self.number(self.indices[j], n_features)
+                rows.indices[at] = self.local_of[self.indices[j]]
                 rows.data[at] = self.data[j]
                 at += 1
         rows.indptr[n] = at
+        for j in range(first, self.old_key_ptr[v + 1]):
+            n_features = self.number(self.old_feature(j), n_features)
+            node.old[j - first] = self.local_of[self.old_feature(j)]
+        self.forget(n_features)
         rows.n, node.n_features = n, n_features
-        for i in range(n_features):
-            self.local_of[node.features[i]] = -1
+
+    cdef void copy_old_weights(self) noexcept nogil:
+        """Start from them; from zero for features that are new."""
+        cdef Node* node = &self.node
+        cdef int64_t n = self.old_key_ptr[node.v + 1] - self.old_key_ptr[node.v], j
+        cdef const float* lines = &self.old_lines[self.old_line_ptr[node.v], 0] + node.width
+        memset(node.weights, 0, node.n_features * node.width * sizeof(float))
+        for j in range(n):
+            memcpy(node.weights + node.old[j] * <int64_t>node.width, lines + j * node.width, node.width * sizeof(float))
 
     cdef void scale_guess(self, const float* weights, float scale) noexcept nogil:
         """Start from the guess, its weights times scale."""
@@ -455,13 +351,15 @@ cdef class NodeTrainer:
 
     # -- memory -------------------------------------------------------------
 
-    cdef Py_ssize_t reserve_rows(self, const int64_t[::1] rows) except -1:
-        """Room for these rows; the most features they can have."""
+    cdef Py_ssize_t reserve_rows(self, int64_t v, const int64_t[::1] rows) except -1:
+        """Room for these rows of node v; the most features it can have."""
         cdef Node* node = &self.node
         cdef Py_ssize_t n = rows.shape[0], i, n_entries = 0, n_features
+        cdef Py_ssize_t n_old = self.old_key_ptr[v + 1] - self.old_key_ptr[v]
         for i in range(n):
             n_entries += self.indptr[rows[i] + 1] - self.indptr[rows[i]]
-        n_features = min(n_entries, self.local_of.shape[0])
+        n_features = min(n_entries + n_old, self.local_of.shape[0])
+        node.old = <int32_t*>self.room("old", n_old, sizeof(int32_t))
         node.rows.indptr = <int64_t*>self.room("indptr", n + 1, sizeof(int64_t))
         node.rows.indices = <int32_t*>self.room("indices", n_entries, sizeof(int32_t))
         node.rows.data = <float*>self.room("data", n_entries, sizeof(float))

@@ -8,8 +8,9 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 (float32) at the columns ``indices[indptr[i]:indptr[i + 1]]`` (int32); indptr is int64.
 """
 
+from .ascent import ascend_dual
 from .forests import add_log_proba, average_top_k
-from .nodes import NodeTrainer, ascend_dual
+from .nodes import NodeTrainer
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .rows import hash_rows, sum_magnitudes

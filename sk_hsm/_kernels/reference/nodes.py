@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.special import log_softmax, xlogy
+from scipy.special import log_softmax
 
-from ._common import HASH_FACTOR, LINE, NO_CHILD, PRIORS, dense
+from ._common import HASH_FACTOR, LINE, NO_CHILD, PRIORS
+from .ascent import ascend_dual
 from .priors import write_guess
 
 
@@ -20,22 +21,23 @@ class NodeTrainer:
         self.problem = problem
 
     def count_features(self, nodes, out):
-        """The number of distinct features in the rows of some nodes.
+        """The number of distinct features of some nodes, in their rows and in earlier weights.
 
-        A node of which only one child has rows, or none, has nothing to learn, and 0 features.
+        A node of which only one child has or had rows, or none, has nothing to learn, and 0 features.
 
         nodes : int64.
         out : (n_inner,) int64, out: the numbers, at these nodes.
         """
         for v in nodes:
             rows = self.problem.rows_of(v)
-            one = len(np.unique(self.problem.children_of(v, rows))) < 2
-            out[v] = 0 if one else len(self._features(rows))
+            out[v] = len(self._features(v, rows)) if len(self._seen(v, rows)) > 1 else 0
 
     def train(self, nodes, penalties, weights, n_iter, converged):
-        """Train some nodes: start from the prior, ascend the dual, store.
+        """Train some nodes: start from earlier weights or the prior, ascend the dual, store.
 
-        The features of a node are stored in the order of their keys.
+        A node of which two children had rows starts from the earlier weights, which are zero for
+        features that are new. The bias of a child that is new is the least of the others. The
+        features of a node are stored in the order of their keys.
 
         nodes : int64.
         penalties : ``priors.Penalties``, of all nodes.
@@ -45,8 +47,7 @@ class NodeTrainer:
         """
         for v in nodes:
             rows = self.problem.rows_of(v)
-            child = self.problem.children_of(v, rows)
-            features = self._features(rows) if len(np.unique(child)) > 1 else np.zeros(0, np.int32)
+            features = self._features(v, rows) if len(self._seen(v, rows)) > 1 else np.zeros(0, np.int32)
             W, b, n_iter[v], converged[v] = self._trained(v, rows, features, penalties[v])
             keys = features.astype(np.uint32) * HASH_FACTOR
             order = np.argsort(keys)
@@ -65,7 +66,7 @@ class NodeTrainer:
         C, prior, scale : (n_penalties,) float64, int32 and float64.
         out : (n_penalties,) float64, out: the weighted sum of the log-loss of the others.
         """
-        features = self._features(rows)
+        features = self._features(v, rows)
         train, held = rows[:n_train], rows[n_train:]
         child, row_weights = self.problem.children_of(v, held), self.problem.row_weights[held]
         for k in range(len(C)):
@@ -76,27 +77,38 @@ class NodeTrainer:
     def _rows(self, rows):
         return self.problem.X[rows].toarray().astype(np.float64)
 
-    def _features(self, rows):
-        """Features in the order in which they appear."""
+    def _before(self, v):
+        """Features, weights and bias before, and the children that had rows then."""
+        features, W, b = self.problem.before.node(v, self.problem.arity(v))
+        return features, W, b, np.flatnonzero((b > NO_CHILD) & bool(self.problem.had_rows[v]))
+
+    def _seen(self, v, rows):
+        """The children that have, or had, rows."""
+        return np.union1d(self._before(v)[-1], self.problem.children_of(v, rows))
+
+    def _features(self, v, rows):
         indptr, indices, _ = self.problem.csr
         entries = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows] + [np.arange(0)])
-        columns, first = np.unique(indices[entries], return_index=True)
-        return columns[np.argsort(first)]
+        return np.union1d(indices[entries.astype(int)], self._before(v)[0]).astype(np.int32)
 
     def _trained(self, v, rows, features, penalty):
         """Weights (n_features, width), bias (width,), passes, and whether tol was reached."""
         p, (C, prior, scale) = self.problem, penalty
         prior = PRIORS.index(prior) if isinstance(prior, str) else prior
         arity, child = p.arity(v), p.children_of(v, rows)
+        old_features, old_W, old_b, had = self._before(v)
         width = LINE * -(-arity // LINE)
         W, b = np.zeros((len(features), width), np.float32), np.full(width, NO_CHILD, np.float32)
-        seen = np.unique(child) if len(rows) else np.arange(arity)
-        b[seen] = 0
+        seen = self._seen(v, rows).astype(int)
+        b[seen if len(seen) else np.arange(arity)] = old_b[had].min() if len(had) else 0
+        b[had] = old_b[had]
+        if len(had) > 1:
+            W[np.searchsorted(features, old_features), :arity] = old_W
         if len(rows) == 0 or len(seen) < 2:
             return W, b, 0, True
         x = sparse.csr_array(self._rows(rows)[:, features].astype(np.float32))
         x = x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data
-        if prior:
+        if prior and len(had) < 2:
             guess = np.zeros(width, np.float32)
             write_guess(*x, p.row_weights[rows], child, prior, p.smoothing, W, guess)
             W *= np.float32(scale)
@@ -107,83 +119,3 @@ class NodeTrainer:
         goal = p.fit_intercept, p.tol, p.max_iter, p.seed + int(v)
         n_iter, _, done = ascend_dual(*x, p.square_norms[rows], costs, dual, W, b, *goal)
         return W, b, n_iter, done
-
-
-def ascend_dual(
-    indptr, indices, data, square_norms, costs, dual, weights, bias, fit_intercept, tol, max_iter, seed
-):
-    """Train a node: dual coordinate ascent for ``||W||^2 / 2 + sum of cost * log-loss``.
-
-    A row x has the logits ``z = W x + b``, the probabilities ``p = softmax(z)`` and a dual
-    point q, a distribution over the children. With ``D = p - q`` and ``a = cost ||x||^2``,
-    a visit to the row moves its q, and the weights with it, by the step of Shalev-Shwartz
-    and Zhang (2014)::
-
-        KL = sum of q log(q / p)
-        s = min(1, (KL + ||D||_1^2 / 2) / (a ||D||_2^2 + ||D||_1^2))
-        q += s D;  W -= cost s D (x) x;  b -= cost s D
-
-    The duality gap is the sum of cost * KL over all rows. While rows move it is only
-    estimated, as each is found. A row with ``KL <= 0.1 tol`` is passed over, and left out
-    of the following passes until one estimates a gap of at most ``tol * sum(costs)``, or
-    finds no row to move. The next pass then measures the gap: it visits all rows and moves
-    none. Training ends if the gap is small enough, and goes on with the other rows if not.
-    All rows are visited at every fifth pass at the latest. Each pass visits its rows in a
-    new random order (see _shuffle).
-
-    indptr, indices, data : the rows, CSR.
-    square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
-    costs : (n_rows,) float32, positive.
-    dual : (n_rows, width) float32, in and out: q. At the start one at the row's own child.
-    weights : (n_features, width) float32, in and out: the transpose of W. Where it starts is
-        what it is pulled towards: ``||W - start||^2`` if that is not zero.
-    bias : (width,) float32, in and out: b, likewise. -1e30 for a child that does not exist.
-    fit_intercept : whether b is trained.
-    tol, max_iter : float and int, see above; max_iter bounds the passes.
-    seed : int, of the order of visits.
-
-    Returns the number of passes, the gap that the last one found, and whether that is a
-    measured one within tol.
-    """
-    x = dense(indptr, indices, data, len(weights))
-    c, norms, q, W, b = (array.astype(np.float64) for array in (costs, square_norms, dual, weights, bias))
-    everyone, limit = list(range(len(c))), tol * c.sum()
-    visited, n_iter, n_partial, gap, done, measuring = everyone, 0, 0, 0.0, False, False
-    while n_iter < max_iter and not done:
-        n_iter, gap, kept = n_iter + 1, 0.0, []
-        visited, seed = _shuffle(visited, seed)
-        for i in visited:
-            divergence, D, s = _dual_step(q[i], x[i] @ W + b, c[i] * norms[i])
-            gap += c[i] * divergence
-            if divergence > 0.1 * tol:
-                kept.append(i)
-            if divergence > 0.1 * tol and not measuring:
-                q[i] += s * D
-                W -= c[i] * s * np.outer(x[i], D)
-                b -= c[i] * s * D * fit_intercept
-        done = measuring and gap <= limit
-        measuring = not measuring and (gap <= limit or not kept)
-        n_partial = 0 if measuring or n_partial == 4 else n_partial + 1
-        visited = everyone if n_partial == 0 else kept
-    dual[...], weights[...], bias[...] = q, W, b
-    return n_iter, gap, bool(done)
-
-
-def _shuffle(rows, state):
-    """Fisher and Yates' shuffle from the end, with a linear congruential generator."""
-    rows = list(rows)
-    for k in range(len(rows) - 1, 0, -1):
-        state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-        other = (state >> 33) % (k + 1)
-        rows[k], rows[other] = rows[other], rows[k]
-    return rows, state
-
-
-def _dual_step(q, z, a):
-    """KL(q || p), D = p - q and the step size s, for p = softmax(z)."""
-    log_p = log_softmax(z)
-    divergence = max(0.0, np.sum(xlogy(q, q) - q * log_p))
-    D = np.exp(log_p) - q
-    norm1, norm2 = np.sum(np.abs(D)) ** 2, np.sum(D**2)
-    s = (divergence + norm1 / 2) / (a * norm2 + norm1) if norm1 else 1.0
-    return divergence, D, min(1.0, s)

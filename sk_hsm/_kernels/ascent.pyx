@@ -1,0 +1,154 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Kernel that trains a node: dual coordinate ascent over its rows.
+
+Its specification is the function of the same name in ``reference``.
+"""
+from libc.stdint cimport int32_t, int64_t, uint64_t
+
+import numpy as np
+
+from .priors cimport Rows
+
+# passes over the rows that still move, before all rows are visited again
+cdef enum:
+    MAX_PARTIAL = 5
+
+# weights of more floats than this are not in the cache when a row comes to them
+cdef enum:
+    CACHED = 1 << 15
+
+cdef extern from "lines.h" nogil:
+    void prefetch(const float* address)
+    void row_logits(float* z, const float* bias, const float* weights,
+                    const int32_t* indices, const float* values, int64_t n, int width)
+    void row_update(float* weights, const float* step,
+                    const int32_t* indices, const float* values, int64_t n, int width)
+    float row_softmax(float* p, const float* z, int width)
+    float row_divergence(const float* q, const float* z, float log_sum, int width)
+    void row_step(float* q, const float* p, float* step, float a, float cost, float divergence, int width)
+
+
+cdef uint64_t shuffle(int64_t* rows, Py_ssize_t n, uint64_t state) noexcept nogil:
+    """Put rows in random order. In a fixed order ascent creeps, and each row hides the gap of the others."""
+    cdef Py_ssize_t k, other
+    cdef int64_t row
+    for k in range(n - 1, 0, -1):
+        state = state * <uint64_t>6364136223846793005 + <uint64_t>1442695040888963407
+        other = (state >> 33) % <uint64_t>(k + 1)
+        row = rows[k]
+        rows[k] = rows[other]
+        rows[other] = row
+    return state
+
+
+cdef void ahead(const Node* node, const int64_t* active, Py_ssize_t k, Py_ssize_t n_active) noexcept nogil:
+    """Fetch into the cache what the next rows need: of the next its weights, of later ones what they hold."""
+    cdef const Rows* rows = &node.rows
+    cdef int64_t j, row
+    if k + 1 < n_active:
+        for j in range(rows.indptr[active[k + 1]], rows.indptr[active[k + 1] + 1]):
+            prefetch(node.weights + node.width * <int64_t>rows.indices[j])
+    if k + 3 < n_active:
+        row = active[k + 3]
+        for j in range(rows.indptr[row], rows.indptr[row + 1], 16):
+            prefetch(rows.data + j)
+            prefetch(<const float*>(rows.indices + j))
+        prefetch(node.dual + row * node.width)
+        prefetch(node.costs + row)
+        prefetch(rows.square_norm + row)
+    if k + 6 < n_active:
+        prefetch(<const float*>(rows.indptr + active[k + 6]))
+
+
+cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
+    """ascend_dual, from costs, dual, weights and bias; return the number of passes."""
+    cdef Rows* rows = &node.rows
+    cdef Py_ssize_t n_active = rows.n, n_kept, i, k
+    cdef int64_t nnz
+    cdef int n_iter = 0, n_partial = 0, width = node.width, c
+    cdef double limit = 0
+    cdef float divergence, idle = 0.1 * goal.tol
+    cdef bint measuring = False, is_large = node.n_features * width > CACHED
+    cdef int64_t* active = node.active
+    cdef float* weights = node.weights
+    cdef float* bias = node.bias
+    cdef float* z = node.z
+    cdef float* p = z + width
+    cdef float* step = z + 2 * width
+    cdef float* q
+    cdef const int32_t* indices
+    cdef const float* data
+    gap[0], done[0] = 0, False
+    for i in range(rows.n):
+        limit += goal.tol * node.costs[i]
+        active[i] = i
+    while n_iter < goal.max_iter and not done[0]:
+        n_iter += 1
+        gap[0] = 0
+        n_kept = 0
+        seed = shuffle(active, n_active, seed)
+        for k in range(n_active):
+            i = active[k]
+            nnz = rows.indptr[i + 1] - rows.indptr[i]
+            indices = rows.indices + rows.indptr[i]
+            data = rows.data + rows.indptr[i]
+            row_logits(z, bias, weights, indices, data, nnz, width)
+            if is_large:
+                ahead(node, active, k, n_active)
+            q = node.dual + i * width
+            divergence = row_divergence(q, z, row_softmax(p, z, width), width)
+            gap[0] += node.costs[i] * divergence
+            if divergence <= idle:
+                continue
+            active[n_kept] = i
+            n_kept += 1
+            if measuring:
+                continue
+            row_step(q, p, step, node.costs[i] * rows.square_norm[i], node.costs[i], divergence, width)
+            row_update(weights, step, indices, data, nnz, width)
+            if goal.fit_intercept:
+                for c in range(width):
+                    bias[c] += step[c]
+        done[0] = measuring and gap[0] <= limit
+        n_active = n_kept
+        # where the moving gap is small enough, a pass over all rows that moves nothing measures it
+        measuring = not measuring and (gap[0] <= limit or n_kept == 0)
+        n_partial += 1
+        # rows left out for long may need to move again
+        if measuring or n_partial == MAX_PARTIAL:
+            n_partial = 0
+            n_active = rows.n
+            for i in range(rows.n):
+                active[i] = i
+    return n_iter
+
+
+def ascend_dual(
+    int64_t[::1] indptr,
+    int32_t[::1] indices,
+    float[::1] data,
+    float[::1] square_norms,
+    float[::1] costs,
+    float[:, ::1] dual,
+    float[:, ::1] weights,
+    float[::1] bias,
+    bint fit_intercept,
+    double tol,
+    int max_iter,
+    uint64_t seed,
+):
+    cdef Goal goal = Goal(fit_intercept, tol, max_iter)
+    cdef int64_t[::1] active = np.empty(costs.shape[0], np.int64)
+    cdef float[::1] z = np.empty(3 * bias.shape[0], np.float32)
+    cdef double gap
+    cdef bint done
+    cdef Node node
+    node.width, node.rows.n, node.n_features = bias.shape[0], costs.shape[0], weights.shape[0]
+    node.rows.indptr, node.rows.square_norm = &indptr[0], &square_norms[0]
+    node.rows.indices = &indices[0] if indices.shape[0] else NULL
+    node.rows.data = &data[0] if data.shape[0] else NULL
+    node.weights = &weights[0, 0] if weights.shape[0] else NULL
+    node.bias, node.costs, node.dual, node.active, node.z = &bias[0], &costs[0], &dual[0, 0], &active[0], &z[0]
+    with nogil:
+        n_iter = ascend(&node, &goal, seed, &gap, &done)
+    return n_iter, gap, done

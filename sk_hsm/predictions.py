@@ -1,0 +1,208 @@
+"""What can be asked of a fitted tree: the prediction methods; no maths, no loops."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from . import inference
+from .label_tree import LabelTree
+from .node_weights import NodeWeights
+from .validation import check_count, check_structure, encode_known
+
+
+class TreePredictions:
+    """The methods of an estimator with classes_, n_jobs, and tree_ or trees_ with node_weights_."""
+
+    def predict(self, X: ArrayLike | sparse.sparray) -> NDArray[Any]:
+        """The most probable label of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples,)
+            The exact argmax of `predict_proba`, found by best-first search.
+        """
+        return self.predict_top_k(X, k=1)[0][:, 0]
+
+    def predict_proba(self, X: ArrayLike | sparse.sparray) -> NDArray[np.float64]:
+        """The probability of every class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns as in `classes_`; rows sum to one.
+
+        Raises
+        ------
+        MemoryError
+            If the matrix cannot fit in memory; nothing has been allocated then. See
+            `predict_top_k`, `predict_proba_sparse` and `log_proba_of`.
+
+        Notes
+        -----
+        ``O(non-zeros * n_classes)`` a row, like a flat softmax.
+        """
+        proba = self.predict_log_proba(X)
+        return np.exp(proba, out=proba)
+
+    def predict_log_proba(self, X: ArrayLike | sparse.sparray) -> NDArray[np.float64]:
+        """The log-probability of every class.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+            Minus infinity only where the probability is truly zero.
+
+        Raises
+        ------
+        MemoryError
+            As `predict_proba`.
+        """
+        X = self._validate_rows(X)
+        return inference.all_log_proba(self._models, X, self.n_jobs)
+
+    def predict_top_k(
+        self, X: ArrayLike | sparse.sparray, k: int = 5, beam_width: int | None = None
+    ) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """The k most probable labels of each row, and their probabilities.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        k : int, default=5
+            Number of labels; at most n_classes are returned.
+        beam_width : int, default=None
+            None searches best first and is exact. A number keeps that many nodes at each
+            level of the tree: an approximation, of bounded cost, that gives fewer than k
+            labels where the beam holds fewer (probability 0, the first class, stands in).
+            For one tree only.
+
+        Returns
+        -------
+        labels : ndarray of shape (n_samples, min(k, n_classes))
+            Most probable first; ties in the order of `classes_`.
+        proba : ndarray of shape (n_samples, min(k, n_classes))
+        """
+        k = check_count("k", k)
+        if beam_width is not None:
+            beam_width = check_count("beam_width", beam_width)
+        X = self._validate_rows(X)
+        if beam_width is not None and len(self._models) > 1:
+            raise ValueError(
+                f"beam_width is for one tree, got {len(self._models)} trees: leave it None, which is exact"
+            )
+        if beam_width is not None:
+            beam_width = min(beam_width, len(self.classes_))  # no level has more
+        classes, log_proba = inference.top_k(
+            self._models, X, min(k, len(self.classes_)), self.n_jobs, beam_width=beam_width
+        )
+        return self.classes_[np.maximum(classes, 0)], np.exp(log_proba, out=log_proba)
+
+    def log_proba_of(self, X: ArrayLike | sparse.sparray, y: ArrayLike) -> NDArray[np.float64]:
+        """The log-probability of one given label for each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        y : array-like of shape (n_samples,)
+            Labels; minus infinity is returned for one that `fit` has not seen.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples,)
+            Equal to the entries of `predict_log_proba`, at the cost of one path a row.
+        """
+        X = self._validate_rows(X)
+        classes = encode_known(y, self.classes_)
+        if len(classes) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} rows and y {len(classes)} labels, they must agree")
+        return inference.path_log_proba(self._models, X, classes, self.n_jobs)
+
+    def predict_proba_sparse(
+        self, X: ArrayLike | sparse.sparray, k: int | None = None, min_proba: float | None = None
+    ) -> sparse.csr_array:
+        """The largest probabilities of each row, the others left out.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        k : int, default=None
+            Keep the k most probable classes.
+        min_proba : float, default=None
+            Keep classes of at least this probability, in (0, 1]. Either k or min_proba, or
+            both, must be given.
+
+        Returns
+        -------
+        proba : csr_array of shape (n_samples, n_classes)
+            Columns as in `classes_`. The dense matrix is never made.
+        """
+        if k is None and min_proba is None:
+            raise ValueError("predict_proba_sparse needs k or min_proba, got neither")
+        check_is_fitted(self)
+        k = len(self.classes_) if k is None else min(check_count("k", k), len(self.classes_))
+        floor = -np.inf
+        if min_proba is not None:
+            if not (isinstance(min_proba, Real) and 0 < min_proba <= 1):
+                raise ValueError(f"min_proba must be a number in (0, 1], got {min_proba!r}")
+            floor = float(np.log(float(min_proba)))
+            k = int(min(k, 1 / float(min_proba) + 1))  # no more can have such a probability
+        X = self._validate_rows(X)
+        return inference.sparse_proba(self._models, X, k, self.n_jobs, floor)
+
+    def sample(
+        self,
+        X: ArrayLike | sparse.sparray,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray[Any]:
+        """Labels drawn from the predicted distribution of each row.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_rows, n_features)
+        n_samples : int, default=1
+            Number of independent draws for each row.
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        labels : ndarray of shape (n_rows, n_samples)
+            One walk down the tree each.
+        """
+        n_samples = check_count("n_samples", n_samples)
+        X = self._validate_rows(X)
+        inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
+        uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
+        return self.classes_[inference.sample_classes(self._models, X, uniforms, self.n_jobs)]
+
+    @property
+    def _models(self) -> list[tuple[LabelTree, NodeWeights]]:
+        if hasattr(self, "tree_"):
+            return [(self.tree_, self.node_weights_)]
+        return list(zip(self.trees_, self.node_weights_, strict=True))
+
+    def _validate_rows(self, X: Any, reset: bool = False) -> Any:
+        if not reset:
+            check_is_fitted(self)
+        return validate_data(
+            self, check_structure(X), reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
+        )
