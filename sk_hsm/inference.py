@@ -16,9 +16,10 @@ from sklearn import get_config
 from ._kernels import forests, paths
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
-from .validation import float_csr, kernel_rows
+from .validation import OneRow, float_csr, kernel_rows
 
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
+SMALL = 2**20  # bytes that are there without a look at the system, which takes longer than a row
 
 Model = tuple[LabelTree, NodeWeights]
 Models = Sequence[Model]  # of the same classes; their probabilities are averaged
@@ -60,7 +61,8 @@ def sparse_proba(
     size = max(1, int(get_config()["working_memory"] * 2**20 / (24 * k)))
     parts = []
     for lo in range(0, X.shape[0], size):
-        classes, log_proba = top_k(models, X[lo : lo + size], k, n_jobs, min_log_proba)
+        block = X if size >= X.shape[0] else X[lo : lo + size]
+        classes, log_proba = top_k(models, block, k, n_jobs, min_log_proba)
         kept = log_proba > -np.inf
         indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
         parts.append(
@@ -147,6 +149,9 @@ def sample_classes(
 def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], None]) -> None:
     """Call run(lo, hi, rows) for chunks of X whose copies fit in scikit-learn's working_memory."""
     n = X.shape[0]
+    if isinstance(X, OneRow):
+        run(0, 1, X[:3])
+        return
     n_threads = effective_n_jobs(n_jobs) if n > MIN_ROWS else 1
     non_zeros = X.indptr[-1] / max(n, 1) if sparse.issparse(X) else X.shape[1]
     # a chunk's values, columns and mask, and the same again while they are made
@@ -167,8 +172,8 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
 
 def check_fits_in_memory(what: str, n_rows: int, row_bytes: int, instead: str) -> None:
     """Raise MemoryError, before allocating, where a dense result cannot fit."""
-    needed, available = n_rows * row_bytes, available_memory()
-    if needed > available:
+    needed = n_rows * row_bytes
+    if needed > SMALL and needed > (available := available_memory()):
         raise MemoryError(
             f"{what} for {n_rows} rows needs {needed / 2**30:.1f} GiB, "
             f"{available / 2**30:.1f} GiB are available: use {instead}, or fewer rows at a time"

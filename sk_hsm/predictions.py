@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from . import inference
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
-from .validation import check_count, check_structure, encode_known
+from .validation import check_count, check_structure, encode_known, one_row
 
 
 class TreePredictions:
@@ -76,7 +76,7 @@ class TreePredictions:
         MemoryError
             As `predict_proba`.
         """
-        X = self._validate_rows(X)
+        X = self._queries(X)
         return inference.all_log_proba(self._models, X, self.n_jobs)
 
     def predict_top_k(
@@ -104,7 +104,7 @@ class TreePredictions:
         k = check_count("k", k)
         if beam_width is not None:
             beam_width = check_count("beam_width", beam_width)
-        X = self._validate_rows(X)
+        X = self._queries(X)
         if beam_width is not None and len(self._models) > 1:
             raise ValueError(
                 f"beam_width is for one tree, got {len(self._models)} trees: leave it None, which is exact"
@@ -130,7 +130,7 @@ class TreePredictions:
         log_proba : ndarray of shape (n_samples,)
             Equal to the entries of `predict_log_proba`, at the cost of one path a row.
         """
-        X = self._validate_rows(X)
+        X = self._queries(X)
         classes = encode_known(y, self.classes_)
         if len(classes) != X.shape[0]:
             raise ValueError(f"X has {X.shape[0]} rows and y {len(classes)} labels, they must agree")
@@ -165,7 +165,7 @@ class TreePredictions:
                 raise ValueError(f"min_proba must be a number in (0, 1], got {min_proba!r}")
             floor = float(np.log(float(min_proba)))
             k = int(min(k, 1 / float(min_proba) + 1))  # no more can have such a probability
-        X = self._validate_rows(X)
+        X = self._queries(X)
         return inference.sparse_proba(self._models, X, k, self.n_jobs, floor)
 
     def sample(
@@ -189,7 +189,7 @@ class TreePredictions:
             One walk down the tree each.
         """
         n_samples = check_count("n_samples", n_samples)
-        X = self._validate_rows(X)
+        X = self._queries(X)
         inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
         uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
         return self.classes_[inference.sample_classes(self._models, X, uniforms, self.n_jobs)]
@@ -200,9 +200,14 @@ class TreePredictions:
             return [(self.tree_, self.node_weights_)]
         return list(zip(self.trees_, self.node_weights_, strict=True))
 
-    def _validate_rows(self, X: Any, reset: bool = False) -> Any:
-        if not reset:
+    def _queries(self, X: Any) -> Any:
+        """What is asked about, checked: X, or its only row as kernels take it."""
+        if not hasattr(self, "classes_"):
             check_is_fitted(self)
+        row = None if hasattr(self, "feature_names_in_") else one_row(X, self.n_features_in_)
+        return self._validate_rows(X) if row is None else row
+
+    def _validate_rows(self, X: Any, reset: bool = False) -> Any:
         return validate_data(
             self, check_structure(X), reset=reset, accept_sparse="csr", dtype=[np.float64, np.float32]
         )

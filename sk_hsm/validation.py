@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import chain
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,7 +13,11 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
+from ._kernels.rows import is_plain
+
 MAX_WEIGHT = float(np.finfo(np.float32).max)
+CSR = (sparse.csr_array, sparse.csr_matrix)
+INTS, FLOATS = (np.int32, np.int64), (np.float32, np.float64)
 MAX_FEATURES = np.iinfo(np.int32).max  # kernels number features so
 
 
@@ -155,6 +159,41 @@ def float_csr(X: Any) -> sparse.csr_array:
 def kernel_rows(X: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """The arrays of float_csr in the types that kernels take, whatever X's number of values."""
     return X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False), X.data
+
+
+class OneRow(NamedTuple):
+    """The only row of an X, as kernels take it."""
+
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int32]
+    data: NDArray[np.float32]
+    shape: tuple[int, int]
+
+
+def one_row(X: Any, n_features: int) -> OneRow | None:
+    """The row of an X that has one and nothing wrong or unusual about it, at some microseconds; or None.
+
+    That is what `check_structure`, scikit-learn and `float_csr` look at, and can say what is wrong.
+    """
+    if type(X) is np.ndarray and X.shape == (1, n_features) and X.dtype in FLOATS:
+        indices = np.flatnonzero(X).astype(np.int32)
+        data = X[0, indices]
+    elif type(X) in CSR and X.shape == (1, n_features):
+        indptr, indices, data = X.indptr, X.indices, X.data
+        if not all(type(array) is np.ndarray and array.ndim == 1 for array in (indptr, indices, data)):
+            return None
+        if not (indptr.dtype in INTS and indices.dtype == np.int32 and data.dtype in FLOATS):
+            return None
+        if len(indptr) != 2 or indptr[0] != 0 or not 0 <= indptr[1] <= min(len(indices), len(data)):
+            return None
+        indices, data = np.ascontiguousarray(indices[: indptr[1]]), np.ascontiguousarray(data[: indptr[1]])
+    else:
+        return None
+    with np.errstate(over="ignore"):
+        data = data.astype(np.float32, copy=False)
+    if not is_plain(indices, data, n_features):
+        return None
+    return OneRow(np.array([0, len(indices)]), indices, data, X.shape)
 
 
 def check_rows(X: Any) -> sparse.csr_array:

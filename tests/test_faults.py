@@ -20,6 +20,8 @@ from sklearn.utils.fixes import parse_version
 
 import sk_hsm.classifier
 import sk_hsm.inference
+import sk_hsm.predictions
+import sk_hsm.validation
 from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree
 
 rng = np.random.default_rng(0)
@@ -229,6 +231,92 @@ def test_a_csr_of_no_values_that_claims_five(method):
     X.indptr = np.array([0, 5, 5])
     with pytest.raises(ValueError, match="ends at 5, but X holds 0 indices and 0 values"):
         method(CLF, X)
+
+
+def put_first(name, dtype):
+    """Change the first entry of an array, if it has one, and its type."""
+
+    def craft(X, value):
+        array = getattr(X, name).astype(dtype)
+        array[:1] = value
+        setattr(X, name, array)
+
+    return craft
+
+
+ONE_ROW = {
+    "values": (put_first("data", np.float32), [np.nan, np.inf, 0.0, 3e38]),
+    "wide values": (put_first("data", np.float64), [np.nan, 1e39, 1e-60, 3e38]),
+    "other values": (put_first("data", np.int64), [2**40, 0]),
+    "columns": (put_first("indices", np.int32), [-1, 0, 3, 7, 8]),
+    "wide columns": (put_first("indices", np.int64), [-1, 2**32, 2**32 + 1, 7, 8]),
+    "columns of floats": (put_first("indices", np.float64), [0.5, np.nan]),
+    "start": (put_first("indptr", np.int32), [-1, 1, 2]),
+    "end": (lambda X, value: setattr(X, "indptr", np.array([0, value])), [-1, 0, 2, 3, 5, 2**40]),
+    "rows": (lambda X, value: setattr(X, "indptr", np.zeros(value, np.int32)), [0, 1, 3]),
+    "lists": (lambda X, value: setattr(X, value, getattr(X, value).tolist()), ["data", "indices", "indptr"]),
+    "shapes": (
+        lambda X, value: setattr(X, value, getattr(X, value)[:, None]),
+        ["data", "indices", "indptr"],
+    ),
+    "strides": (
+        lambda X, value: setattr(X, value, np.repeat(getattr(X, value), 2)[::2]),
+        ["data", "indices", "indptr"],
+    ),
+    "byte order": (lambda X, value: setattr(X, "data", X.data.astype(value)), [">f4", ">f8"]),
+    "read only": (lambda X, value: getattr(X, value).setflags(write=False), ["data", "indices", "indptr"]),
+}
+CRAFTED_ROWS = [
+    pytest.param(make, craft, value, id=f"{make.__name__} {name} {value}")
+    for make in (sparse.csr_array, sparse.csr_matrix)
+    for name, (craft, values) in ONE_ROW.items()
+    for value in values
+] + [
+    pytest.param(make, lambda X, value: None, None, id=name)
+    for name, make in {
+        "array": np.array,
+        "float32": lambda X: X.astype(np.float32),
+        "nan": lambda X: X * np.nan,
+        "overflow": lambda X: X * 1e39,
+        "columns first": lambda X: np.asfortranarray(np.repeat(X, 2, axis=0))[::2],
+        "masked": lambda X: np.ma.masked_equal(X, 2),
+        "integers": lambda X: X.astype(int),
+        "1-D": lambda X: X[0],
+        "list": lambda X: X.tolist(),
+        "too wide": lambda X: np.hstack([X, X]),
+        "too narrow": lambda X: X[:, :7],
+        "no rows": lambda X: X[:0],
+        "frame": pd.DataFrame,
+        "csc": sparse.csc_array,
+    }.items()
+]
+
+
+@pytest.mark.parametrize(("make", "craft", "value"), CRAFTED_ROWS)
+@every_predict
+def test_one_row_is_taken_or_refused_as_any_rows(method, make, craft, value, monkeypatch):
+    """What looks at one row fast agrees with what looks at all others."""
+
+    def outcome():
+        X = make(DENSE[:1])
+        craft(X, value)
+        try:
+            return method(CLF, X)
+        except Exception as error:
+            return type(error), str(error)
+
+    fast = outcome()
+    monkeypatch.setattr(sk_hsm.predictions, "one_row", lambda X, n_features: None)
+    slow = outcome()
+    if isinstance(slow, tuple):
+        assert fast == slow
+    else:
+        np.testing.assert_array_equal(fast, slow)
+
+
+def test_one_row_is_looked_at_fast():
+    for X in (DENSE[:1], sparse.csr_array(DENSE[:1]), sparse.csr_matrix(DENSE[:1]).astype(np.float32)):
+        assert sk_hsm.validation.one_row(X, 8) is not None
 
 
 # -- X: the same rows in another form ---------------------------------------
@@ -748,6 +836,7 @@ def test_a_failed_fit_changes_nothing(fail, error, monkeypatch):
     ids=["predict_proba", "predict_log_proba", "predict_top_k", "sample"],
 )
 def test_what_cannot_fit_in_memory_is_not_allocated(call, message, monkeypatch):
+    monkeypatch.setattr(sk_hsm.inference, "SMALL", 50)
     monkeypatch.setattr(sk_hsm.inference, "available_memory", lambda: 100)
     monkeypatch.setattr(sk_hsm.inference, "_over_chunks", raise_(AssertionError("work was begun")))
     with pytest.raises(MemoryError, match=message):
@@ -762,6 +851,7 @@ def test_a_sample_that_no_memory_holds():
 @pytest.mark.parametrize("memory", [30 * 5 * 8, 10**9])
 def test_what_fits_in_memory_is_computed(memory, monkeypatch):
     expected = CLF.predict_proba(DENSE)
+    monkeypatch.setattr(sk_hsm.inference, "SMALL", 0)
     monkeypatch.setattr(sk_hsm.inference, "available_memory", lambda: memory)
     np.testing.assert_array_equal(CLF.predict_proba(DENSE), expected)
 

@@ -233,6 +233,23 @@ def test_sum_magnitudes(seed, n_rows, n_features):
     np.testing.assert_array_equal(results[0][1], results[1][1])
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    SEEDS, st.sampled_from([-1, 0, 1, 7, 8, 2**31 - 1]), st.sampled_from([np.nan, np.inf, -np.inf, 3e38, 0])
+)
+def test_is_plain(seed, column, value):
+    _, columns, values = random_rows(np.random.default_rng(seed), 1, 8)
+    row = np.array(columns), np.array(values)
+    changed = [row, (np.append(columns, np.int32(column)), np.append(values, np.float32(1)))]
+    changed += [(columns[::-1].copy(), values)]
+    if len(values):
+        values[seed % len(values)] = value
+        changed.append((columns, values))
+    for columns, values in changed:
+        assert rows.is_plain(columns, values, 8) == reference.is_plain(columns, values, 8)
+    assert rows.is_plain(*row, 8)
+
+
 # -- nodes.pyx --------------------------------------------------------------
 
 

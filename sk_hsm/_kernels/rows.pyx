@@ -1,8 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Kernels that sum up rows: one number for each.
+"""Kernels that look at rows: sums, hashes, and whether a row is as kernels need it.
 
 Their specification is the function of the same name in ``reference``.
 """
+from libc.float cimport FLT_MAX
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcpy
@@ -32,3 +33,13 @@ def sum_magnitudes(const int64_t[::1] indptr, const float[::1] data, double[::1]
             for j in range(indptr[i], indptr[i + 1]):
                 sums[i] += fabs(data[j])
                 counts[i] += data[j] != 0
+
+
+def is_plain(const int32_t[::1] columns, const float[::1] values, int64_t n_features):
+    cdef Py_ssize_t j
+    cdef int64_t before = -1
+    for j in range(columns.shape[0]):
+        if not (before < columns[j] < n_features and -FLT_MAX <= values[j] <= FLT_MAX):
+            return False
+        before = columns[j]
+    return True

@@ -13,7 +13,7 @@ from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
-from .rows import hash_rows, sum_magnitudes
+from .rows import hash_rows, is_plain, sum_magnitudes
 from .trees import contract_binary, huffman_parents, kmeans_split
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "contract_binary",
     "hash_rows",
     "huffman_parents",
+    "is_plain",
     "kmeans_split",
     "path_log_proba",
     "sample_classes",

@@ -1,4 +1,4 @@
-"""Sums over rows."""
+"""Sums over rows, and what a row has to be."""
 
 from __future__ import annotations
 
@@ -32,3 +32,12 @@ def sum_magnitudes(indptr, data, sums, counts):
     for i in range(len(sums)):
         row = data[indptr[i] : indptr[i + 1]].astype(np.float64)
         sums[i], counts[i] = np.abs(row).sum(), np.count_nonzero(row)
+
+
+def is_plain(columns, values, n_features):
+    """Whether a row's columns rise, and are below n_features, and its values are finite.
+
+    columns, values : the row's int32 and float32.
+    """
+    inside = np.all((0 <= columns) & (columns < n_features))
+    return bool(inside and np.all(np.diff(columns.astype(int)) > 0) and np.isfinite(values).all())
