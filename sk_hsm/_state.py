@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ._version import __version__
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
+from .packed_weights import MARGIN, PackedWeights
 
 # Raise it when what is saved changes in a way that older versions cannot read.
 FORMAT = 2
@@ -48,23 +49,30 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _unpack_model(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> tuple[LabelTree, NodeWeights]:
+def _unpack_model(
+    tree: dict[str, NDArray], weights: dict[str, NDArray]
+) -> tuple[LabelTree, NodeWeights | PackedWeights]:
     _check_offsets(tree, weights)
-    return LabelTree._from_arrays(tree), NodeWeights(weights)
+    kind = PackedWeights if "entries" in weights else NodeWeights
+    return LabelTree._from_arrays(tree), kind(weights)
 
 
 def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> None:
     """Raise ValueError where arrays of a damaged model do not fit together: kernels trust offsets."""
     n_inner, n_nodes = len(tree["child_ptr"]) - 1, len(tree["parents"])
-    for ptr, filled in (
-        (tree["child_ptr"], tree["children"]),
-        (weights["line_ptr"], weights["lines"]),
-        (weights["key_ptr"], weights["keys"]),
-        (weights["bucket_ptr"], weights["buckets"]),
-    ):
-        if len(ptr) != n_inner + 1 or ptr[0] != 0 or ptr[-1] != len(filled) or np.any(ptr[1:] < ptr[:-1]):
+    offsets = [
+        (tree["child_ptr"], len(tree["children"])),
+        (weights["line_ptr"], len(weights["lines"])),
+        (weights["bucket_ptr"], len(weights["buckets"])),
+    ]
+    if "entries" in weights:
+        offsets.append((weights["entry_ptr"], len(weights["entries"]) - MARGIN))
+    else:
+        offsets.append((weights["key_ptr"], len(weights["keys"])))
+    for ptr, n in offsets:
+        if len(ptr) != n_inner + 1 or ptr[0] != 0 or ptr[-1] != n or np.any(ptr[1:] < ptr[:-1]):
             raise ValueError(
-                f"this model is damaged: offsets {ptr} of {n_inner} nodes do not fit {len(filled)} entries, "
+                f"this model is damaged: offsets {ptr} of {n_inner} nodes do not fit {n} entries, "
                 "save it again or fit it again"
             )
     sizes = len(tree["children"]) + 1, len(tree["positions"]), n_inner + len(tree["leaf_labels"])

@@ -80,6 +80,11 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Training of a node ends when its duality gap is at most `tol` for each unit of weight:
         an upper bound, in nats, of how much its mean regularised loss could still fall.
         Small problems are finished to float64 precision whatever `tol` is.
+    rounding : float, default=None
+        None keeps weights as float32. A number rounds them to multiples of ``rounding / r``,
+        r being the root mean square length of rows, drops features of a node whose weights are
+        all below two of them, and stores the others as integers of 4 bits or more. 0.3 makes
+        models eight to ten times smaller, for less than 1 % of log-loss.
     n_jobs : int, default=None
         Number of threads, in joblib's sense. The model does not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -94,7 +99,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     tree_ : LabelTree
         The tree, with ``tree_.leaf_labels`` equal to `classes_`. Of several trees: `trees_`, a
         list. The four attributes below are then lists, too, one entry for each tree.
-    node_weights_ : NodeWeights
+    node_weights_ : NodeWeights or PackedWeights
         The weights of its inner nodes.
     C_ : ndarray of shape (n_inner_nodes,)
         The C of each inner node of the tree.
@@ -152,6 +157,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "max_iter": [Interval(Integral, 1, 2**31 - 1, closed="both")],
         "tol": [Interval(Real, 0, None, closed="neither")],
+        "rounding": [Interval(Real, 0, None, closed="neither"), None],
         "n_jobs": [None, Integral],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
@@ -169,6 +175,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         class_weight: dict | str | None = None,
         max_iter: int = 1000,
         tol: float = 1e-2,
+        rounding: float | None = None,
         n_jobs: int | None = None,
         random_state: int | np.random.RandomState | None = None,
         verbose: int = 0,
@@ -182,6 +189,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         self.class_weight = class_weight
         self.max_iter = max_iter
         self.tol = tol
+        self.rounding = rounding
         self.n_jobs = n_jobs
         self.random_state = random_state
         self.verbose = verbose
@@ -353,14 +361,14 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
     def _set_trained(self, trained: list[TrainedTree]) -> None:
         """One tree's attributes as they are, those of several as lists."""
-        self._warn_if_unfinished(np.concatenate([each.fit.converged for each in trained]))
-        self.n_iter_ = max(int(each.fit.n_iter.max(initial=1)) for each in trained)
+        self._warn_if_unfinished(np.concatenate([each.converged for each in trained]))
+        self.n_iter_ = max(int(each.n_iter.max(initial=1)) for each in trained)
         one = len(trained) == 1
         for name in ("tree_", "trees_"):
             vars(self).pop(name, None)
         for name, values in (
             ("tree_" if one else "trees_", [each.tree for each in trained]),
-            ("node_weights_", [each.fit.weights for each in trained]),
+            ("node_weights_", [each.weights for each in trained]),
             ("C_", [each.penalties.C for each in trained]),
             ("prior_", [each.penalties.prior for each in trained]),
             ("prior_scale_", [each.penalties.scale for each in trained]),

@@ -16,12 +16,13 @@ from sklearn import get_config
 from ._kernels import forests, paths
 from .label_tree import LabelTree
 from .node_weights import NodeWeights
+from .packed_weights import PackedWeights
 from .validation import OneRow, float_csr, kernel_rows
 
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
 SMALL = 2**20  # bytes that are there without a look at the system, which takes longer than a row
 
-Model = tuple[LabelTree, NodeWeights]
+Model = tuple[LabelTree, NodeWeights | PackedWeights]
 Models = Sequence[Model]  # of the same classes; their probabilities are averaged
 Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 

@@ -42,6 +42,8 @@ class NodeWeights:
     bucket_ptr: NDArray[np.int64]
     shifts: NDArray[np.int32]
 
+    step = 0.0  # they are not rounded, see PackedWeights
+
     def __init__(self, arrays: dict[str, NDArray]) -> None:
         for name in _ARRAYS:
             setattr(self, name, arrays[name])
@@ -74,6 +76,21 @@ class NodeWeights:
         keys = self.keys[self.key_ptr[v] : self.key_ptr[v + 1]]
         block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(keys) + 1, -1)
         return key_features(keys), block[1:, :arity], block[0, :arity]
+
+    def fill(
+        self, v: int, features: NDArray[np.int32], weights: NDArray[np.float32], bias: NDArray[np.float32]
+    ) -> None:
+        """Set one node; the arrays are those that `node` gives, in any order of features."""
+        keys = features.view(np.uint32) * HASH_FACTOR
+        order = np.argsort(keys)
+        self.keys[self.key_ptr[v] : self.key_ptr[v + 1]] = keys[order]
+        block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(keys) + 1, -1)
+        block[:], block[0] = 0, NO_CHILD
+        block[0, : len(bias)], block[1:, : len(bias)] = bias, weights[order]
+        ends = np.arange(2 ** (32 - int(self.shifts[v])) + 1) << int(self.shifts[v])
+        self.buckets[self.bucket_ptr[v] : self.bucket_ptr[v + 1]] = np.searchsorted(
+            keys[order].astype(np.int64), ends
+        )
 
     @property
     def nbytes(self) -> int:

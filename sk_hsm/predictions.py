@@ -12,8 +12,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import inference
-from .label_tree import LabelTree
-from .node_weights import NodeWeights
 from .validation import check_count, check_structure, encode_known, one_row
 
 
@@ -195,7 +193,7 @@ class TreePredictions:
         return self.classes_[inference.sample_classes(self._models, X, uniforms, self.n_jobs)]
 
     @property
-    def _models(self) -> list[tuple[LabelTree, NodeWeights]]:
+    def _models(self) -> inference.Models:
         if hasattr(self, "tree_"):
             return [(self.tree_, self.node_weights_)]
         return list(zip(self.trees_, self.node_weights_, strict=True))

@@ -10,9 +10,11 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import entropy
+from sklearn.utils.extmath import row_norms
 
 from .label_tree import LabelTree
 from .node_weights import NodeWeights, key_features
+from .packed_weights import PackedWeights
 from .priors import Penalties
 from .progress import Progress
 from .regularization import choose_penalties, search_penalties
@@ -47,7 +49,9 @@ class TrainedTree:
 
     tree: LabelTree
     penalties: Penalties
-    fit: TreeFit
+    weights: NodeWeights | PackedWeights
+    n_iter: NDArray[np.int32]
+    converged: NDArray[np.bool_]
 
 
 def train_trees(
@@ -111,28 +115,41 @@ def train_tree(
     problem = problem_of(rows, tree, params, seed)
     problem.penalties = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
     fit = fit_nodes(problem, params["n_jobs"], progress)
-    size, passes = fit.weights.nbytes / 2**20, fit.n_iter.max(initial=0)
+    trained = _rounded(problem, fit, params["rounding"])
+    size, passes = trained.weights.nbytes / 2**20, fit.n_iter.max(initial=0)
     progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
-    return TrainedTree(tree, problem.penalties, fit)
+    return trained
+
+
+def _rounded(problem: Problem, fit: TreeFit, rounding: float | None) -> TrainedTree:
+    """The weights as they are, or in steps that move the logits of a row of usual length by some rounding."""
+    weights, child_ptr = fit.weights, problem.tree.child_ptr
+    if rounding is not None:
+        square_norms = row_norms(problem.X, squared=True).astype(np.float64)
+        mean = float(np.average(square_norms, weights=problem.row_weights)) or 1.0
+        weights = PackedWeights.of(weights, child_ptr, problem.X.shape[1], rounding / mean**0.5)
+    return TrainedTree(problem.tree, problem.penalties, weights, fit.n_iter, fit.converged)
 
 
 def update_tree(
     rows: Rows,
     tree: LabelTree,
-    weights: NodeWeights,
+    weights: NodeWeights | PackedWeights,
     penalties: Penalties,
     params: dict[str, Any],
     seed: int,
     progress: Progress,
 ) -> TrainedTree:
     """Train the nodes that rows come to, from the weights that they have, which penalties pull towards."""
+    if isinstance(weights, PackedWeights):
+        weights = weights.unpacked(tree.child_ptr)
     if np.any(key_features(weights.keys).view(np.uint32) >= rows.X.shape[1]):
         raise ValueError(
             f"this model is damaged: it has weights of more than its {rows.X.shape[1]} features, fit it again"
         )
     problem = problem_of(rows, tree, params, seed)
     problem.penalties, problem.earlier = penalties, weights
-    return TrainedTree(tree, penalties, ascend_nodes(problem, params["n_jobs"], progress))
+    return _rounded(problem, ascend_nodes(problem, params["n_jobs"], progress), params["rounding"])
 
 
 def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -> Problem:

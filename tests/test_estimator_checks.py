@@ -15,6 +15,8 @@ from sk_hsm import HierarchicalSoftmaxClassifier
         HierarchicalSoftmaxClassifier("huffman", arity=2),
         HierarchicalSoftmaxClassifier("balanced", arity=2),
         HierarchicalSoftmaxClassifier(n_trees=2, arity=2),
+        HierarchicalSoftmaxClassifier(arity="auto"),
+        HierarchicalSoftmaxClassifier(arity=2, rounding=0.01),
     ],
     ids=str,
 )

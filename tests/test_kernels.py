@@ -14,15 +14,16 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
-from sk_hsm._kernels import ascent, forests, nodes, paths, priors, reference, rows, trees
+from sk_hsm._kernels import ascent, forests, nodes, packing, paths, priors, reference, rows, trees
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
+from sk_hsm.packed_weights import PackedWeights
 from sk_hsm.priors import PRIORS, Penalties, Penalty
 from sk_hsm.solvers import Problem
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [ascent, forests, nodes, paths, priors, rows, trees]
+MODULES = [ascent, forests, nodes, packing, paths, priors, rows, trees]
 
 
 def kernel_functions(module):
@@ -523,6 +524,43 @@ def test_rows_without_features_train_the_intercept_only(arity):
     np.testing.assert_array_equal(without.bias, np.where(seen, 0, NO_CHILD))
     expected = np.broadcast_to(seen / seen.sum(), without.dual.shape)
     np.testing.assert_allclose(without.dual, expected, atol=1e-3)
+
+
+# -- packing.pyx ------------------------------------------------------------
+
+STEPS = [1e-6, 1e-4, 0.01, 0.2, 1.0, 5.0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.sampled_from(STEPS), st.sampled_from([20, 1 << 17, 2**31 - 1]))
+def test_packing(seed, arity, step, n_features):
+    """Entries are those of the twin, and give the rounded weights back."""
+    problem = random_problem(seed, arity, max_iter=1)
+    weights, _, _ = trained(nodes, problem, np.arange(problem.tree.n_inner))
+    weights.lines *= np.random.default_rng(seed).choice([0, 1, 30], (len(weights.lines), 1))
+    child_ptr, counts = problem.tree.child_ptr, np.zeros((2, problem.tree.n_inner, 4), np.int64)
+    for module, out in zip((packing, reference), counts, strict=True):
+        module.count_entries(weights, child_ptr, step, out)
+    np.testing.assert_array_equal(*counts)
+    packed = PackedWeights.of(weights, child_ptr, n_features, step)
+    twin = PackedWeights({name: array.copy() for name, array in packed.to_arrays().items()})
+    twin.entries[:], twin.buckets[:] = 0, 7
+    reference.pack_weights(weights, child_ptr, twin)
+    np.testing.assert_array_equal(packed.entries, twin.entries)
+    np.testing.assert_array_equal(packed.buckets, twin.buckets)
+    for v, n_children in enumerate(np.diff(child_ptr)):
+        features, W, bias = weights.node(v, n_children)
+        rounded = np.float32(step) * np.rint(W / np.float32(step))
+        got, got_W, got_bias = packed.node(v, n_children)
+        kept = np.flatnonzero(np.abs(W).max(axis=1, initial=0) >= 2 * np.float32(step))
+        kept = kept[np.argsort(features[kept])]
+        np.testing.assert_array_equal(np.sort(got), features[kept])
+        np.testing.assert_array_equal(got_W[np.argsort(got)], rounded[kept])
+        np.testing.assert_array_equal(got_bias, bias)
+        out = np.empty_like(got), np.empty_like(got_W)
+        reference.unpack_node(packed, v, int(n_children), *out)
+        np.testing.assert_array_equal(out[0], got)
+        np.testing.assert_array_equal(out[1], got_W)
 
 
 # -- paths.pyx --------------------------------------------------------------

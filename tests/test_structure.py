@@ -18,6 +18,7 @@ LAYERS = [
     ["inference"],
     ["regularization"],
     ["solvers"],
+    ["packed_weights"],
     ["tree_builders", "node_weights", "priors"],
     ["label_tree", "validation", "progress", "_version"],
     ["tree_checks"],

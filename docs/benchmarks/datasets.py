@@ -53,21 +53,32 @@ def debian(package: str, cache: Path) -> Path:
 # -- data sets --------------------------------------------------------------
 
 
-def lemma(table: str, cache: Path, lower: bool) -> dict:
-    """Word form -> lemma; lemmas of two forms or more.
+def lookup(table: str, cache: Path, lower: bool = False) -> list[tuple[str, str]]:
+    """Pairs of word form and lemma, each once."""
+    name = f"spacy_lookups_data/data/{table}.json.gz"
+    pairs = json.loads(gzip.decompress(wheel("spacy-lookups-data==1.0.5", cache).read(name))).items()
+    return list(
+        dict.fromkeys(
+            (form.lower() if lower else form, of if isinstance(of, str) else of[0]) for form, of in pairs
+        )
+    )
+
+
+def lemmas(pairs: list[tuple[str, str]], least: int = 2, most: int | None = None) -> dict:
+    """Word form -> lemma; of lemmas of at least so many forms, and at most so many of their forms.
 
     Each keeps one random form for training, of the others one in ten is for testing.
     """
-    name = f"spacy_lookups_data/data/{table}.json.gz"
-    lookup = json.loads(gzip.decompress(wheel("spacy-lookups-data==1.0.5", cache).read(name)))
-    pairs = dict.fromkeys((form.lower() if lower else form, lemma) for form, lemma in lookup.items())
-    forms, lemmas = (np.array(column, dtype=object) for column in zip(*pairs, strict=True))
-    _, number, counts = np.unique(lemmas, return_inverse=True, return_counts=True)
-    kept = counts[number] >= 2
-    forms, lemmas = forms[kept], lemmas[kept]
-    labels, y = np.unique(lemmas, return_inverse=True)
+    forms, of = (np.array(column, dtype=object) for column in zip(*pairs, strict=True))
+    _, number, counts = np.unique(of, return_inverse=True, return_counts=True)
+    kept = counts[number] >= least
+    forms, (labels, y) = forms[kept], np.unique(of[kept], return_inverse=True)
     rng = np.random.default_rng(0)
     shuffled = rng.permutation(len(forms))
+    if most:
+        shuffled = shuffled[np.argsort(y[shuffled], kind="stable")]
+        shuffled = shuffled[np.arange(len(y)) - np.searchsorted(y[shuffled], y[shuffled]) < most]
+        forms, y, shuffled = forms[shuffled], y[shuffled], np.arange(len(shuffled))
     first = shuffled[np.unique(y[shuffled], return_index=True)[1]]
     train = rng.random(len(forms)) >= 0.1
     train[first] = True
@@ -80,12 +91,20 @@ def lemma(table: str, cache: Path, lower: bool) -> dict:
 
 def lemma_ru(cache: Path) -> dict:
     """Russian: 48,010 classes, clean and nearly equally frequent."""
-    return lemma("ru_lemma_lookup", cache, lower=True)
+    return lemmas(lookup("ru_lemma_lookup", cache, lower=True))
 
 
 def lemma_pl_noun(cache: Path) -> dict:
     """Polish nouns: 218,590 classes."""
-    return lemma("pl_lemma_lookup_noun", cache, lower=False)
+    return lemmas(lookup("pl_lemma_lookup_noun", cache))
+
+
+def lemma_multi(cache: Path) -> dict:
+    """Fifteen languages: 845,544 classes, at most three forms of each."""
+    tables = [f"pl_lemma_lookup_{kind}" for kind in ("noun", "verb", "adj")]
+    tables += [f"{code}_lemma_lookup" for code in "hr sv da lb ru ro pt tr de lt es it nl ca".split()]
+    pairs = ((form, f"{table[:2]}:{lemma}") for table in tables for form, lemma in lookup(table, cache))
+    return lemmas(list(dict.fromkeys(pairs)), least=3, most=3)
 
 
 def lemma_ru_10k(cache: Path) -> dict:
@@ -257,6 +276,7 @@ BUILDERS = {
         lemma_ru_dense,
         lemma_ru_dense_3,
         lemma_pl_noun,
+        lemma_multi,
         nextword_gcide,
     )
 }

@@ -1,5 +1,7 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from .packing cimport Packed
+
 cdef struct Model:
     int n_inner
     int max_arity
@@ -7,6 +9,9 @@ cdef struct Model:
     const int32_t* positions
     const int32_t* child_ptr
     const int32_t* children
+    # biases; and if weights are not packed in steps of this size, their lines and keys, too
+    float step
+    Packed packed
     const float* lines
     const int64_t* line_ptr
     const uint32_t* keys

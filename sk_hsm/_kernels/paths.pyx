@@ -7,9 +7,15 @@ All of them score a node by ``children_log_proba``, so that a probability has
 the same bits whichever method asks for it.
 """
 from libc.math cimport INFINITY, exp, log
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
+
+from .packing cimport find_entry
+
+cdef extern from "packed.h" nogil:
+    int chunk_bytes(int n, int bits)
+    void unpack_chunk(float* out, const uint8_t* packed, int n, int bits)
 
 cdef extern from "lines.h" nogil:
     enum: LINE
@@ -24,10 +30,7 @@ cdef int open_model(Model* m, tree, weights) except -1:
     cdef const int32_t[::1] parents = tree.parents, positions = tree.positions
     cdef const int32_t[::1] child_ptr = tree.child_ptr, children = tree.children
     cdef const float[:, ::1] lines = weights.lines
-    cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
-    cdef const uint32_t[::1] keys = weights.keys
-    cdef const int32_t[::1] buckets = weights.buckets, shifts = weights.shifts
-    cdef const int64_t[::1] bucket_ptr = weights.bucket_ptr
+    cdef const int64_t[::1] line_ptr = weights.line_ptr
     cdef int width
     m.n_inner = child_ptr.shape[0] - 1
     m.max_arity = tree.arity
@@ -36,15 +39,42 @@ cdef int open_model(Model* m, tree, weights) except -1:
     m.child_ptr = &child_ptr[0]
     m.children = &children[0] if children.shape[0] else NULL
     m.lines = &lines[0, 0] if lines.shape[0] else NULL
-    m.line_ptr, m.key_ptr, m.bucket_ptr = &line_ptr[0], &key_ptr[0], &bucket_ptr[0]
-    m.keys = &keys[0] if keys.shape[0] else NULL
-    m.buckets = &buckets[0] if buckets.shape[0] else NULL
-    m.shifts = &shifts[0] if shifts.shape[0] else NULL
+    m.line_ptr = &line_ptr[0]
+    m.step = weights.step
+    if m.step > 0:
+        take_packed(m, weights)
+    else:
+        take_keys(m, weights)
     m.logit = <float*>malloc(width * sizeof(float))
     m.log_p = <double*>malloc(width * sizeof(double))
     if m.logit == NULL or m.log_p == NULL:
         close_model(m)
         raise MemoryError(f"no memory to score nodes of {m.max_arity} children")
+    return 0
+
+
+cdef int take_keys(Model* m, weights) except -1:
+    """Of NodeWeights."""
+    cdef const int64_t[::1] key_ptr = weights.key_ptr, bucket_ptr = weights.bucket_ptr
+    cdef const uint32_t[::1] keys = weights.keys
+    cdef const int32_t[::1] buckets = weights.buckets, shifts = weights.shifts
+    m.key_ptr, m.bucket_ptr = &key_ptr[0], &bucket_ptr[0]
+    m.keys = &keys[0] if keys.shape[0] else NULL
+    m.buckets = &buckets[0] if buckets.shape[0] else NULL
+    m.shifts = &shifts[0] if shifts.shape[0] else NULL
+    return 0
+
+
+cdef int take_packed(Model* m, weights) except -1:
+    """Of PackedWeights."""
+    cdef const int64_t[::1] entry_ptr = weights.entry_ptr, bucket_ptr = weights.bucket_ptr
+    cdef const uint8_t[::1] entries = weights.entries
+    cdef const uint32_t[::1] buckets = weights.buckets
+    cdef const int32_t[::1] shifts = weights.shifts
+    m.packed.entries, m.packed.entry_ptr = &entries[0], &entry_ptr[0]
+    m.packed.buckets = &buckets[0] if buckets.shape[0] else NULL
+    m.packed.shifts = &shifts[0] if shifts.shape[0] else NULL
+    m.packed.bucket_ptr, m.packed.id_bits = &bucket_ptr[0], weights.id_bits
     return 0
 
 
@@ -69,23 +99,40 @@ cdef int64_t find_line(Model* m, int node, int32_t feature) noexcept nogil:
     return -1
 
 
+cdef inline void add_weights(
+    Model* m, float* logit, int node, int arity, int n_lines, int32_t feature, float value
+) noexcept nogil:
+    """logit += value * the weights of (node, feature)."""
+    cdef int64_t at
+    cdef int c, n, bits
+    cdef const float* line
+    cdef const uint8_t* entry
+    cdef float[16] chunk
+    if m.step == 0:
+        at = find_line(m, node, feature)
+        if at >= 0:
+            line = m.lines + LINE * (m.line_ptr[node] + (1 + at) * n_lines)
+            for c in range(n_lines):
+                line_axpy(logit + c * LINE, value, line + c * LINE)
+        return
+    entry = find_entry(&m.packed, node, arity, feature, &bits)
+    if entry != NULL:
+        for c in range(n_lines):
+            n = min(LINE, arity - c * LINE)
+            unpack_chunk(chunk, entry, n, bits)
+            line_axpy(logit + c * LINE, m.step * value, chunk)
+            entry += chunk_bytes(n, bits)
+
+
 cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     """Fill m.log_p with log P(child | node, x)."""
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
     cdef int n_lines = (arity + LINE - 1) // LINE, c, i
-    cdef const float* base = m.lines + LINE * m.line_ptr[node]
-    cdef const float* bias = base
-    cdef const float* w
-    cdef int64_t at
+    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     cdef double top = -INFINITY, total = 0
-    memcpy(m.logit, base, n_lines * LINE * sizeof(float))
-    base += n_lines * LINE
+    memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
     for i in range(x.n):
-        at = find_line(m, node, x.indices[i])
-        if at >= 0:
-            w = base + at * n_lines * LINE
-            for c in range(n_lines):
-                line_axpy(m.logit + c * LINE, x.data[i], w + c * LINE)
+        add_weights(m, m.logit, node, arity, n_lines, x.indices[i], x.data[i])
     for c in range(arity):
         if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
             widen_logits(m, x, node, arity, n_lines)
@@ -104,19 +151,19 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
 cdef void widen_logits(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:
     """Logits beyond float32: sum in float64, clip to 1e28 (a missing child stays below)."""
     cdef int c, i
-    cdef int64_t at
-    cdef const float* base = m.lines + LINE * m.line_ptr[node]
+    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     cdef double z
     for c in range(arity):
-        if base[c] < NO_CHILD:
-            m.logit[c] = base[c]
-            continue
-        z = base[c]
-        for i in range(x.n):
-            at = find_line(m, node, x.indices[i])
-            if at >= 0:
-                z += <double>x.data[i] * base[(1 + at) * n_lines * LINE + c]
-        m.logit[c] = min(max(z, -1e28), 1e28)
+        m.log_p[c] = bias[c]
+    for i in range(x.n):
+        for c in range(n_lines * LINE):
+            m.logit[c] = 0
+        add_weights(m, m.logit, node, arity, n_lines, x.indices[i], 1)
+        for c in range(arity):
+            m.log_p[c] += <double>x.data[i] * m.logit[c]
+    for c in range(arity):
+        z = m.log_p[c]
+        m.logit[c] = bias[c] if bias[c] < NO_CHILD else min(max(z, -1e28), 1e28)
 
 
 cdef bint better(Candidate a, Candidate b) noexcept nogil:

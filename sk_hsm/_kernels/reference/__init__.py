@@ -11,6 +11,7 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 from .ascent import ascend_dual
 from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer
+from .packing import count_entries, pack_weights, unpack_node
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .rows import hash_rows, is_plain, sum_magnitudes
@@ -23,13 +24,16 @@ __all__ = [
     "ascend_dual",
     "average_top_k",
     "contract_binary",
+    "count_entries",
     "hash_rows",
     "huffman_parents",
     "is_plain",
     "kmeans_split",
+    "pack_weights",
     "path_log_proba",
     "sample_classes",
     "sum_magnitudes",
     "top_k",
+    "unpack_node",
     "write_guess",
 ]

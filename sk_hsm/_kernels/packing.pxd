@@ -1,0 +1,46 @@
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+
+cdef extern from "lines.h" nogil:
+    uint32_t HASH_FACTOR
+
+cdef extern from "packed.h" nogil:
+    int bits_of_tag(int tag)
+    int64_t entry_bytes(int arity, int bits)
+
+cdef struct Packed:
+    # a PackedWeights: its entries, and where those of a node and of a bucket begin
+    const uint8_t* entries
+    const int64_t* entry_ptr
+    const uint32_t* buckets
+    const int64_t* bucket_ptr
+    const int32_t* shifts
+    int id_bits
+
+cdef inline int header_bytes(int shift) noexcept nogil:
+    """What is left of a key, and two bits."""
+    return 2 if shift <= 14 else 4
+
+cdef inline uint32_t read_head(const uint8_t* entry, int header) noexcept nogil:
+    cdef uint32_t head = entry[0] | <uint32_t>entry[1] << 8
+    return head if header == 2 else head | <uint32_t>entry[2] << 16 | <uint32_t>entry[3] << 24
+
+cdef inline uint32_t key_of(int32_t feature, int id_bits) noexcept nogil:
+    return (<uint32_t>feature * HASH_FACTOR) & (0xFFFFFFFFu >> (32 - id_bits))
+
+cdef inline const uint8_t* find_entry(
+    const Packed* w, int64_t node, int arity, int32_t feature, int* bits
+) noexcept nogil:
+    """The integers of (node, feature), and of how many bits each is; or NULL."""
+    cdef int shift = w.shifts[node], header = header_bytes(shift)
+    cdef uint32_t key = key_of(feature, w.id_bits), head
+    cdef uint32_t rest = key & ((<uint32_t>1 << shift) - 1)
+    cdef const uint32_t* bucket = w.buckets + w.bucket_ptr[node] + (key >> shift)
+    cdef const uint8_t* entry = w.entries + w.entry_ptr[node] + bucket[0]
+    cdef const uint8_t* end = w.entries + w.entry_ptr[node] + bucket[1]
+    while entry < end:
+        head = read_head(entry, header)
+        bits[0] = bits_of_tag(head & 3)
+        if head >> 2 == rest:
+            return entry + header
+        entry += header + entry_bytes(arity, bits[0])
+    return NULL

@@ -1,0 +1,140 @@
+"""The weights of all nodes, rounded: small integers times one step."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._kernels.packing import count_entries, pack_weights, unpack_node
+from .node_weights import NodeWeights
+
+BITS = np.array([4, 6, 16, 32])  # that a feature's integers may have
+FILLED = 4  # entries of a bucket, at most, on average
+MARGIN = 64  # kernels read so many bytes beyond the entries
+
+_ARRAYS = (
+    "lines",
+    "line_ptr",
+    "entries",
+    "entry_ptr",
+    "buckets",
+    "bucket_ptr",
+    "shifts",
+    "n_entries",
+    "scale",
+)
+
+
+class PackedWeights:
+    """What NodeWeights holds, in a tenth of the memory: weights are multiples of `step`.
+
+    An entry is a feature of a node: a header of 2 or 4 bytes and one integer for each child, of
+    4, 6 or 16 bits as the largest needs, or 32 of a float. Features whose weights are all below
+    two steps have none.
+    A feature's key is ``feature * HASH_FACTOR`` modulo ``2 ** id_bits``. Its leading bits
+    name the bucket, the header holds the other ``shifts[v]`` bits and, lowest, the number of
+    bits in BITS. Entries of bucket ``b`` of node ``v`` begin at byte
+    ``entry_ptr[v] + buckets[bucket_ptr[v] + b]`` and end where those of the next begin.
+    Biases are not rounded: they are the `lines` of a NodeWeights without features.
+    """
+
+    __slots__ = _ARRAYS
+
+    lines: NDArray[np.float32]
+    line_ptr: NDArray[np.int64]
+    entries: NDArray[np.uint8]
+    entry_ptr: NDArray[np.int64]
+    buckets: NDArray[np.uint32]
+    bucket_ptr: NDArray[np.int64]
+    shifts: NDArray[np.int32]
+    n_entries: NDArray[np.int64]
+    scale: NDArray[np.float64]  # step and id_bits
+
+    def __init__(self, arrays: dict[str, NDArray]) -> None:
+        for name in _ARRAYS:
+            setattr(self, name, arrays[name])
+
+    @classmethod
+    def of(
+        cls, weights: NodeWeights, child_ptr: NDArray[np.int32], n_features: int, step: float
+    ) -> PackedWeights:
+        """Round the weights of nodes with these children to multiples of step."""
+        arities = np.diff(child_ptr)
+        biases = NodeWeights.of_sizes(np.zeros(len(arities), np.int64), arities)
+        biases.lines[:] = weights.lines[_bias_lines(weights.line_ptr[:-1], np.diff(biases.line_ptr))]
+        counts = np.zeros((len(arities), len(BITS)), dtype=np.int64)
+        count_entries(weights, child_ptr, step, counts)
+        id_bits = max(1, int(n_features - 1).bit_length())
+        bits = np.ceil(np.log2(np.maximum(counts.sum(axis=1) / FILLED, 1))).astype(np.int64)
+        bits = np.clip(bits, max(0, id_bits - 30), id_bits)  # what is left of a key has two bits to spare
+        header = np.where(id_bits - bits <= 14, 2, 4)
+        sizes = np.sum(counts * (header[:, None] + _integer_bytes(arities)), axis=1)
+        if sizes.max(initial=0) >= 2**32:
+            raise ValueError(
+                f"a node of {sizes.max() / 2**30:.1f} GiB is too large to round, 4 GiB is the most: "
+                "leave rounding None, or use a smaller arity"
+            )
+        entry_ptr, bucket_ptr = (
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(each)]) for each in (sizes, 2**bits + 1)
+        )
+        packed = cls(
+            dict(
+                lines=biases.lines,
+                line_ptr=biases.line_ptr,
+                entries=np.zeros(entry_ptr[-1] + MARGIN, dtype=np.uint8),
+                entry_ptr=entry_ptr,
+                buckets=np.empty(bucket_ptr[-1], dtype=np.uint32),
+                bucket_ptr=bucket_ptr,
+                shifts=(id_bits - bits).astype(np.int32),
+                n_entries=counts.sum(axis=1),
+                scale=np.array([step, id_bits], dtype=np.float64),
+            )
+        )
+        pack_weights(weights, child_ptr, packed)
+        return packed
+
+    @property
+    def step(self) -> float:
+        """What the integers are multiplied by."""
+        return float(self.scale[0])
+
+    @property
+    def id_bits(self) -> int:
+        return int(self.scale[1])
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """The arrays that from a call of the constructor give these weights again."""
+        return {name: getattr(self, name) for name in _ARRAYS}
+
+    def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
+        """Features, weights (n_features_of_node, arity) and bias (arity,) of one node."""
+        features = np.empty(self.n_entries[v], dtype=np.int32)
+        weights = np.empty((len(features), arity), dtype=np.float32)
+        unpack_node(self, v, arity, features, weights)
+        return features, weights, self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].ravel()[:arity]
+
+    def unpacked(self, child_ptr: NDArray[np.int32]) -> NodeWeights:
+        """The same weights, each a float again."""
+        arities = np.diff(child_ptr)
+        weights = NodeWeights.of_sizes(self.n_entries, arities)
+        for v, arity in enumerate(arities.tolist()):
+            weights.fill(v, *self.node(v, arity))
+        return weights
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory and, uncompressed, on disk."""
+        return sum(array.nbytes for array in self.to_arrays().values())
+
+
+def _bias_lines(first: NDArray[np.int64], n_lines: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of n_lines lines from each first one."""
+    ends = np.cumsum(n_lines)
+    return np.repeat(first - (ends - n_lines), n_lines) + np.arange(ends[-1] if len(ends) else 0)
+
+
+def _integer_bytes(arities: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of an entry's integers: (n_nodes, len(BITS)). Each sixteen children begin a byte."""
+    full, rest = arities[:, None] // 16, arities[:, None] % 16
+    half, quarter = -(-rest // 2), -(-rest // 4)
+    return full * 2 * BITS + np.hstack([half, half + quarter, 2 * rest, 4 * rest])
