@@ -2,6 +2,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
+    void prefetch(const float* address)
 
 cdef extern from "packed.h" nogil:
     int bits_of_tag(int tag)
@@ -27,8 +28,14 @@ cdef inline uint32_t read_head(const uint8_t* entry, int header) noexcept nogil:
 cdef inline uint32_t key_of(int32_t feature, int id_bits) noexcept nogil:
     return (<uint32_t>feature * HASH_FACTOR) & (0xFFFFFFFFu >> (32 - id_bits))
 
+cdef inline void measure_entries(const Packed* w, int64_t node, int arity, int64_t* sizes) noexcept nogil:
+    """The bytes of an entry of each of the four sizes."""
+    cdef int tag
+    for tag in range(4):
+        sizes[tag] = header_bytes(w.shifts[node]) + entry_bytes(arity, bits_of_tag(tag))
+
 cdef inline const uint8_t* find_entry(
-    const Packed* w, int64_t node, int arity, int32_t feature, int* bits
+    const Packed* w, int64_t node, const int64_t* sizes, int32_t feature, int* bits
 ) noexcept nogil:
     """The integers of (node, feature), and of how many bits each is; or NULL."""
     cdef int shift = w.shifts[node], header = header_bytes(shift)
@@ -39,8 +46,17 @@ cdef inline const uint8_t* find_entry(
     cdef const uint8_t* end = w.entries + w.entry_ptr[node] + bucket[1]
     while entry < end:
         head = read_head(entry, header)
-        bits[0] = bits_of_tag(head & 3)
         if head >> 2 == rest:
+            bits[0] = bits_of_tag(head & 3)
             return entry + header
-        entry += header + entry_bytes(arity, bits[0])
+        entry += sizes[head & 3]
     return NULL
+
+cdef inline void prefetch_bucket(const Packed* w, int64_t node, int32_t feature) noexcept nogil:
+    """Fetch into the cache where the entries of a bucket begin."""
+    prefetch(<const float*>(w.buckets + w.bucket_ptr[node] + (key_of(feature, w.id_bits) >> w.shifts[node])))
+
+cdef inline void prefetch_entries(const Packed* w, int64_t node, int32_t feature) noexcept nogil:
+    """And then the entries."""
+    cdef uint32_t begin = w.buckets[w.bucket_ptr[node] + (key_of(feature, w.id_bits) >> w.shifts[node])]
+    prefetch(<const float*>(w.entries + w.entry_ptr[node] + begin))

@@ -11,7 +11,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
-from .packing cimport find_entry
+from .packing cimport find_entry, measure_entries, prefetch_bucket, prefetch_entries
 
 cdef extern from "packed.h" nogil:
     int chunk_bytes(int n, int bits)
@@ -20,7 +20,12 @@ cdef extern from "packed.h" nogil:
 cdef extern from "lines.h" nogil:
     enum: LINE
     uint32_t HASH_FACTOR
+    void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
+
+# features that are looked up together
+cdef enum:
+    BLOCK = 64
 
 # a logit of a child that does not exist, or has no rows, is -1e30
 cdef double NO_CHILD = -1e29
@@ -85,54 +90,84 @@ cdef void close_model(Model* m) noexcept nogil:
     m.log_p = NULL
 
 
-cdef int64_t find_line(Model* m, int node, int32_t feature) noexcept nogil:
-    """The first line of (node, feature), or -1."""
-    cdef uint32_t key = <uint32_t>feature * HASH_FACTOR
-    cdef const int32_t* bucket = m.buckets + m.bucket_ptr[node] + (
-        (<int64_t>key) >> m.shifts[node]
-    )
-    cdef const uint32_t* keys = m.keys + m.key_ptr[node]
-    cdef int32_t at
-    for at in range(bucket[0], bucket[1]):
-        if keys[at] == key:
-            return at
-    return -1
-
-
-cdef inline void add_weights(
-    Model* m, float* logit, int node, int arity, int n_lines, int32_t feature, float value
+cdef void add_lines(
+    Model* m, float* logit, int node, int n_lines, const int32_t* features, const float* values, int n
 ) noexcept nogil:
-    """logit += value * the weights of (node, feature)."""
-    cdef int64_t at
-    cdef int c, n, bits
-    cdef const float* line
+    """logit += the weights of a node times the values of at most BLOCK features.
+
+    What is looked up is fetched into the cache for all features, before the next step for any.
+    """
+    cdef const int32_t* buckets = m.buckets + m.bucket_ptr[node]
+    cdef const uint32_t* keys = m.keys + m.key_ptr[node]
+    cdef const float* lines = m.lines + LINE * (m.line_ptr[node] + n_lines)
+    cdef const float* line[BLOCK]
+    cdef uint32_t key[BLOCK]
+    cdef int64_t bucket[BLOCK]
+    cdef int shift = m.shifts[node], i, c
+    cdef int32_t at
+    for i in range(n):
+        key[i] = <uint32_t>features[i] * HASH_FACTOR
+        bucket[i] = <int64_t>key[i] >> shift
+        prefetch(<const float*>(buckets + bucket[i]))
+    for i in range(n):
+        prefetch(<const float*>(keys + buckets[bucket[i]]))
+    for i in range(n):
+        line[i] = NULL
+        for at in range(buckets[bucket[i]], buckets[bucket[i] + 1]):
+            if keys[at] == key[i]:
+                line[i] = lines + <int64_t>at * n_lines * LINE
+                prefetch(line[i])
+                break
+    for i in range(n):
+        if line[i] != NULL:
+            for c in range(n_lines):
+                line_axpy(logit + c * LINE, values[i], line[i] + c * LINE)
+
+
+cdef void add_entries(
+    Model* m, float* logit, int node, int arity, int n_lines, const int32_t* features, const float* values, int n
+) noexcept nogil:
+    """add_lines, of packed weights."""
     cdef const uint8_t* entry
     cdef float[16] chunk
-    if m.step == 0:
-        at = find_line(m, node, feature)
-        if at >= 0:
-            line = m.lines + LINE * (m.line_ptr[node] + (1 + at) * n_lines)
+    cdef int64_t sizes[4]
+    cdef int i, c, size, bits
+    measure_entries(&m.packed, node, arity, sizes)
+    for i in range(n):
+        prefetch_bucket(&m.packed, node, features[i])
+    for i in range(n):
+        prefetch_entries(&m.packed, node, features[i])
+    for i in range(n):
+        entry = find_entry(&m.packed, node, sizes, features[i], &bits)
+        if entry != NULL:
             for c in range(n_lines):
-                line_axpy(logit + c * LINE, value, line + c * LINE)
-        return
-    entry = find_entry(&m.packed, node, arity, feature, &bits)
-    if entry != NULL:
-        for c in range(n_lines):
-            n = min(LINE, arity - c * LINE)
-            unpack_chunk(chunk, entry, n, bits)
-            line_axpy(logit + c * LINE, m.step * value, chunk)
-            entry += chunk_bytes(n, bits)
+                size = min(LINE, arity - c * LINE)
+                unpack_chunk(chunk, entry, size, bits)
+                line_axpy(logit + c * LINE, m.step * values[i], chunk)
+                entry += chunk_bytes(size, bits)
+
+
+cdef void add_weights(
+    Model* m, float* logit, int node, int arity, int n_lines, const int32_t* features, const float* values, int n
+) noexcept nogil:
+    """logit += the weights of a node times the values of n features."""
+    cdef int block, first, size
+    for block in range((n + BLOCK - 1) // BLOCK):
+        first, size = block * BLOCK, min(BLOCK, n - block * BLOCK)
+        if m.step > 0:
+            add_entries(m, logit, node, arity, n_lines, features + first, values + first, size)
+        else:
+            add_lines(m, logit, node, n_lines, features + first, values + first, size)
 
 
 cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     """Fill m.log_p with log P(child | node, x)."""
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
-    cdef int n_lines = (arity + LINE - 1) // LINE, c, i
+    cdef int n_lines = (arity + LINE - 1) // LINE, c
     cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     cdef double top = -INFINITY, total = 0
     memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
-    for i in range(x.n):
-        add_weights(m, m.logit, node, arity, n_lines, x.indices[i], x.data[i])
+    add_weights(m, m.logit, node, arity, n_lines, x.indices, x.data, x.n)
     for c in range(arity):
         if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
             widen_logits(m, x, node, arity, n_lines)
@@ -153,12 +188,13 @@ cdef void widen_logits(Model* m, Query* x, int node, int arity, int n_lines) noe
     cdef int c, i
     cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     cdef double z
+    cdef float one = 1
     for c in range(arity):
         m.log_p[c] = bias[c]
     for i in range(x.n):
         for c in range(n_lines * LINE):
             m.logit[c] = 0
-        add_weights(m, m.logit, node, arity, n_lines, x.indices[i], 1)
+        add_weights(m, m.logit, node, arity, n_lines, x.indices + i, &one, 1)
         for c in range(arity):
             m.log_p[c] += <double>x.data[i] * m.logit[c]
     for c in range(arity):
