@@ -30,6 +30,9 @@ N_INIT = 8
 SAMPLE = 2000
 SLACK = 0.5
 FIRST_LEVELS = 4
+# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs, to this power.
+FEW = 3
+RECURRENCE = 0.25
 
 
 def check_arity(arity: Any) -> int:
@@ -236,7 +239,36 @@ def class_centroids(
     )
     sums = sparse.csr_array(members @ X)
     sums.sort_indices()
+    if weights.sum() < FEW * n_classes:
+        sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices] ** RECURRENCE
     return normalize(sums, copy=False).astype(np.float32)
+
+
+def recurrence(
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    sums: sparse.csr_array,
+) -> NDArray[np.float64]:
+    """How much of a feature comes again in another row of the class: (n_features,), from 0 to 1.
+
+    With rows x of length one, it is the sum of ``x_i x_j`` over all pairs of rows of a class,
+    over what that would be if all rows of a class were the same: the sum of ``x_i^2``. A mean
+    of few rows is mostly what they have by chance, and this is what new rows will have, too.
+    """
+    n_features = X.shape[1]
+    # a row of weight 2 is two rows
+    squares = np.repeat(scale**2 / np.maximum(weights, 1e-300), np.diff(X.indptr)) * X.data**2
+    others = np.maximum(np.bincount(y, weights=weights)[y] - 1, 0)
+    alone = np.bincount(X.indices, weights=squares, minlength=n_features)
+    alike = np.bincount(
+        X.indices, weights=squares * np.repeat(others, np.diff(X.indptr)), minlength=n_features
+    )
+    pairs = np.bincount(sums.indices, weights=sums.data**2, minlength=n_features) - alone
+    mean = np.clip(pairs.sum() / alike.sum(), 0, 1) if alike.sum() > 0 else 1.0
+    share = np.divide(pairs, alike, out=np.full(n_features, mean), where=alike > 0)
+    return np.clip(share, 0, 1).round(6)
 
 
 def _plain(label: Any) -> Any:

@@ -143,6 +143,43 @@ def test_centroids_are_mean_directions():
     np.testing.assert_allclose(got.toarray(), expected, rtol=1e-6, atol=1e-7)
 
 
+def pairs_of_rows(X, y):
+    """Of each feature, the sum of products over pairs of rows of a class, and of squares likewise."""
+    X = X / np.linalg.norm(X, axis=1, keepdims=True)
+    products, squares = np.zeros(X.shape[1]), np.zeros(X.shape[1])
+    for i in range(len(y)):
+        for j in range(len(y)):
+            if i != j and y[i] == y[j]:
+                products += X[i] * X[j]
+                squares += X[i] ** 2
+    return products, squares
+
+
+@pytest.mark.parametrize("weights", [np.ones(40), np.arange(40) % 2 + 1.0])
+def test_features_of_classes_of_few_rows_count_as_far_as_they_recur(weights):
+    rng = np.random.default_rng(0)
+    X = (rng.random((40, 12)) * (rng.random((40, 12)) < 0.4) + 0.01).astype(np.float32)
+    X[:, 10] = 0
+    X[0, 10] = 1  # in one row only
+    y = np.concatenate([np.arange(25), np.arange(15)]).astype(np.int32)
+    repeated = np.repeat(np.arange(40), weights.astype(int))
+    products, squares = pairs_of_rows(X[repeated].astype(float), y[repeated])
+    share = np.clip(products / squares, 0, 1)
+    expected = np.zeros((25, 12))
+    for x, label, weight in zip(X.astype(float), y, weights, strict=True):
+        expected[label] += weight * x / np.linalg.norm(x)
+    expected *= share**0.25
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    got = class_centroids(sparse.csr_array(X), y, weights, 25)
+    np.testing.assert_allclose(got.toarray(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_nothing_is_known_to_recur_where_each_class_has_one_row():
+    X = np.random.default_rng(0).random((9, 4)).astype(np.float32)
+    got = class_centroids(sparse.csr_array(X), np.arange(9, dtype=np.int32), np.ones(9), 9)
+    np.testing.assert_allclose(got.toarray(), X / np.linalg.norm(X, axis=1, keepdims=True), rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
