@@ -30,9 +30,8 @@ N_INIT = 8
 SAMPLE = 2000
 SLACK = 0.5
 FIRST_LEVELS = 4
-# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs, to this power.
+# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
 FEW = 3
-RECURRENCE = 0.25
 
 
 def check_arity(arity: Any) -> int:
@@ -240,7 +239,7 @@ def class_centroids(
     sums = sparse.csr_array(members @ X)
     sums.sort_indices()
     if weights.sum() < FEW * n_classes:
-        sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices] ** RECURRENCE
+        sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
     return normalize(sums, copy=False).astype(np.float32)
 
 
