@@ -13,7 +13,7 @@ from .node_weights import NodeWeights
 from .packed_weights import MARGIN, PackedWeights
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 2
+FORMAT = 3
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
 
