@@ -67,6 +67,11 @@ def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> Non
     ]
     if "entries" in weights:
         offsets.append((weights["entry_ptr"], len(weights["entries"]) - MARGIN))
+        if len(weights["n_entries"]) != n_inner or len(weights["scale"]) != 2:
+            raise ValueError(
+                f"this model is damaged: it has {len(weights['n_entries'])} numbers of entries for {n_inner} "
+                f"nodes and a scale of {len(weights['scale'])} numbers, not 2, save it again or fit it again"
+            )
     else:
         offsets.append((weights["key_ptr"], len(weights["keys"])))
     for ptr, n in offsets:

@@ -24,6 +24,7 @@ from .training import Rows, TrainedTree, train_trees, update_tree
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
+    check_classes,
     check_weights,
     encode_all,
     encode_labels,
@@ -53,7 +54,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Most children of a node, 2 or more, where the tree is built here. At least n_classes
         gives one node, which is the flat softmax (multinomial logistic regression). Up to 16
         children cost the same. "auto" is 64 where rows tell much of their label, else 16, by
-        the log-loss of rows held out from a first tree.
+        the log-loss of rows held out from a first tree; up to 64 classes get one node.
     n_trees : int, default=1
         Number of trees, each from random numbers of its own. Probabilities are averaged, which
         makes them better, at `n_trees` times the cost. More than one needs ``tree="kmeans"``.
@@ -84,7 +85,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         None keeps weights as float32. A number rounds them to multiples of ``rounding / r``,
         r being the root mean square length of rows, drops features of a node whose weights are
         all below two of them, and stores the others as integers of 4 bits or more. 0.3 makes
-        models eight to ten times smaller, at a cost of 1 or 2 % of log-loss; 0.1 costs next to none.
+        models eight to ten times smaller, at a cost of 1 or 2 % of log-loss; 0.1 costs next to
+        none. For `fit`; `partial_fit` does not round.
     n_jobs : int, default=None
         Number of threads, in joblib's sense. The model does not depend on it.
     random_state : int, RandomState instance or None, default=None
@@ -239,7 +241,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         """Build the tree and train its nodes with a first batch of rows; then go on with others.
 
         Later calls keep the tree, `C_` and what else the first call, or `fit`, has chosen: `tree`,
-        `arity`, `n_trees`, `C` and `prior` are not looked at again. A node then minimises
+        `arity`, `n_trees`, `C` and `prior` are not looked at again. Weights are not rounded, and
+        if `fit` has rounded them they become float32 again. A node then minimises
         ``||W - W_before||^2 / 2 + C * sum(weight * log-loss)`` over the rows of the batch, as in
         [1]_. The first batch should hold rows of as many classes as it can; a class has
         probability zero until it has a row.
@@ -288,22 +291,26 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> HierarchicalSoftmaxClassifier:
         progress = Progress(self.verbose)
         self._check_n_trees()
-        rows = self._rows(X, y, sample_weight, classes, reset=True)
+        C = 1.0 if self.C == "auto" else float(self.C)
+        rows = self._rows(X, y, sample_weight, classes, C, reset=True)
         n, d = rows.X.shape
         progress.say(f"{n} rows, {d} features, {rows.X.nnz} non-zeros, {len(rows.classes)} classes")
         rng = check_random_state(self.random_state)
-        self._set_trained(train_trees(rows, self.get_params(deep=False), rng, progress))
+        params = self.get_params(deep=False)
+        if classes is not None:
+            params["rounding"] = None  # later batches are to move the weights as little as they need to
+        self._set_trained(train_trees(rows, params, rng, progress))
         self.classes_ = rows.classes
         return self
 
     def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
+        self._validate_params()
         if isinstance(self.class_weight, str):
             raise ValueError(
                 f"class_weight={self.class_weight!r} is not supported for partial_fit, which never sees all "
                 "rows: pass the weights as a dict or in sample_weight"
             )
-        if classes is not None:
-            classes = encode_labels(classes)[0]
+        classes = None if classes is None else check_classes(classes)
         if not hasattr(self, "classes_"):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit, got None")
@@ -313,7 +320,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 f"classes must be the {len(self.classes_)} of the first call, got {len(classes)} others: "
                 "leave them out, or call fit"
             )
-        rows = self._rows(X, y, sample_weight, self.classes_, reset=False)
+        largest_C = max(float(penalties.C.max(initial=0)) for penalties in self._penalties)
+        rows = self._rows(X, y, sample_weight, self.classes_, largest_C, reset=False)
         progress, params = Progress(self.verbose), self.get_params(deep=False)
         rng = check_random_state(self.random_state)
         self._set_trained(
@@ -324,7 +332,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         )
         return self
 
-    def _rows(self, X: Any, y: Any, sample_weight: Any, classes: Any, reset: bool) -> Rows:
+    def _rows(self, X: Any, y: Any, sample_weight: Any, classes: Any, C: float, reset: bool) -> Rows:
         """What is learned from, checked; of the classes in y, or of those given."""
         if y is None:
             encode_labels(y)
@@ -342,7 +350,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
             raise ValueError(
                 "sample_weight times class_weight must not be zero everywhere: all weights are zero"
             )
-        largest = weights.max() * (1 if self.C == "auto" else self.C)
+        largest = weights.max() * C
         if largest > MAX_WEIGHT:
             raise ValueError(
                 f"C times sample_weight times class_weight must be at most {MAX_WEIGHT:.2g}, "
@@ -390,7 +398,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
                 "or decrease C",
                 ConvergenceWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
 
     # -- scikit-learn -------------------------------------------------------

@@ -43,6 +43,10 @@ class Penalties:
         """The number of each prior in PRIORS."""
         return np.array([PRIORS.index(name) for name in self.prior.tolist()], dtype=np.int32)
 
+    def without_naive_bayes(self) -> Penalties:
+        """The same, but "none" where it is the prior."""
+        return Penalties(self.C, np.where(self.prior == "naive_bayes", "none", self.prior), self.scale)
+
     def __getitem__(self, v: int) -> Penalty:
         return Penalty(float(self.C[v]), str(self.prior[v]), float(self.scale[v]))
 

@@ -18,7 +18,7 @@ from .packed_weights import PackedWeights
 from .priors import Penalties
 from .progress import Progress
 from .regularization import choose_penalties, search_penalties
-from .solvers import Problem, TreeFit, ascend_nodes, fit_nodes
+from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import (
     balanced_tree,
     class_centroids,
@@ -31,6 +31,9 @@ from .tree_builders import (
 # narrow tree's log-loss is less than UNCERTAIN of the labels' entropy. Else they cost some.
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
+
+# Rounded weights are float32 in both directions.
+MIN_STEP = 2.0**-100
 
 
 @dataclass
@@ -112,23 +115,30 @@ def train_tree(
     rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int, progress: Progress
 ) -> TrainedTree:
     """Choose the penalties that params leave open, and train every node."""
+    step = rounding_step(rows, params["rounding"])
     problem = problem_of(rows, tree, params, seed)
     problem.penalties = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
     fit = fit_nodes(problem, params["n_jobs"], progress)
-    trained = _rounded(problem, fit, params["rounding"])
-    size, passes = trained.weights.nbytes / 2**20, fit.n_iter.max(initial=0)
+    weights = fit.weights
+    if step is not None:
+        weights = PackedWeights.of(weights, tree.child_ptr, rows.X.shape[1], step)
+    size, passes = weights.nbytes / 2**20, fit.n_iter.max(initial=0)
     progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
-    return trained
+    return TrainedTree(tree, problem.penalties, weights, fit.n_iter, fit.converged)
 
 
-def _rounded(problem: Problem, fit: TreeFit, rounding: float | None) -> TrainedTree:
-    """The weights as they are, or in steps that move the logits of a row of usual length by some rounding."""
-    weights, child_ptr = fit.weights, problem.tree.child_ptr
-    if rounding is not None:
-        square_norms = row_norms(problem.X, squared=True).astype(np.float64)
-        mean = float(np.average(square_norms, weights=problem.row_weights)) or 1.0
-        weights = PackedWeights.of(weights, child_ptr, problem.X.shape[1], rounding / mean**0.5)
-    return TrainedTree(problem.tree, problem.penalties, weights, fit.n_iter, fit.converged)
+def rounding_step(rows: Rows, rounding: float | None) -> float | None:
+    """What weights are to be multiples of: rounding over the root mean square length of rows."""
+    if rounding is None:
+        return None
+    mean = np.average(row_norms(rows.X, squared=True).astype(np.float64), weights=rows.weights)
+    step = float(rounding / (mean or 1.0) ** 0.5)
+    if not MIN_STEP <= step <= 1 / MIN_STEP:
+        raise ValueError(
+            f"rounding={rounding} over the root mean square length of rows, {mean**0.5:.3g}, must be between "
+            f"{MIN_STEP:.1g} and {1 / MIN_STEP:.1g}, got {step:.3g}: scale the features, or leave it None"
+        )
+    return step
 
 
 def update_tree(
@@ -140,7 +150,11 @@ def update_tree(
     seed: int,
     progress: Progress,
 ) -> TrainedTree:
-    """Train the nodes that rows come to, from the weights that they have, which penalties pull towards."""
+    """Train the nodes that rows come to, from the weights that they have, which penalties pull towards.
+
+    Only where a node has none yet, its prior is asked for a guess. Naive Bayes has none for negative
+    features.
+    """
     if isinstance(weights, PackedWeights):
         weights = weights.unpacked(tree.child_ptr)
     if np.any(key_features(weights.keys).view(np.uint32) >= rows.X.shape[1]):
@@ -148,8 +162,11 @@ def update_tree(
             f"this model is damaged: it has weights of more than its {rows.X.shape[1]} features, fit it again"
         )
     problem = problem_of(rows, tree, params, seed)
-    problem.penalties, problem.earlier = penalties, weights
-    return _rounded(problem, ascend_nodes(problem, params["n_jobs"], progress), params["rounding"])
+    negative = rows.X.data.min(initial=0) < 0
+    problem.penalties = penalties.without_naive_bayes() if negative else penalties
+    problem.earlier = weights
+    fit = ascend_nodes(problem, params["n_jobs"], progress)
+    return TrainedTree(tree, penalties, fit.weights, fit.n_iter, fit.converged)
 
 
 def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -> Problem:

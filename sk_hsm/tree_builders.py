@@ -257,16 +257,17 @@ def recurrence(
     of few rows is mostly what they have by chance, and this is what new rows will have, too.
     """
     n_features = X.shape[1]
-    # a row of weight 2 is two rows
-    squares = np.repeat(scale**2 / np.maximum(weights, 1e-300), np.diff(X.indptr)) * X.data**2
-    others = np.maximum(np.bincount(y, weights=weights)[y] - 1, 0)
-    alone = np.bincount(X.indices, weights=squares, minlength=n_features)
-    alike = np.bincount(
-        X.indices, weights=squares * np.repeat(others, np.diff(X.indptr)), minlength=n_features
-    )
+    n_values = np.diff(X.indptr)
+    squares = np.repeat(scale**2 / np.maximum(weights, 1e-300), n_values) * X.data.astype(np.float64) ** 2
+    # a row of weight 2 is two rows, and one of weight 1/2 the half of one
+    itself = np.minimum(weights, 1)
+    others = np.bincount(y, weights=weights)[y] - itself
+    alone = np.bincount(X.indices, weights=squares * np.repeat(itself, n_values), minlength=n_features)
+    alike = np.bincount(X.indices, weights=squares * np.repeat(others, n_values), minlength=n_features)
     pairs = np.bincount(sums.indices, weights=sums.data**2, minlength=n_features) - alone
-    mean = np.clip(pairs.sum() / alike.sum(), 0, 1) if alike.sum() > 0 else 1.0
-    share = np.divide(pairs, alike, out=np.full(n_features, mean), where=alike > 0)
+    known = alike > 1e-9 * alone
+    mean = np.clip(pairs[known].sum() / alike[known].sum(), 0, 1) if known.any() else 1.0
+    share = np.divide(pairs, alike, out=np.full(n_features, mean), where=known)
     return np.clip(share, 0, 1).round(6)
 
 

@@ -193,7 +193,7 @@ def one_row(X: Any, n_features: int) -> OneRow | None:
         data = data.astype(np.float32, copy=False)
     if not is_plain(indices, data, n_features):
         return None
-    return OneRow(np.array([0, len(indices)]), indices, data, X.shape)
+    return OneRow(np.array([0, len(indices)], dtype=np.int64), indices, data, X.shape)
 
 
 def check_rows(X: Any) -> sparse.csr_array:
@@ -301,6 +301,17 @@ def _check_objects(y: NDArray[Any]) -> None:
         raise ValueError(f"y[{missing}] is {y[missing]!r}, but every row needs a label")
     if not all(isinstance(label, int) for label in y):
         check_classification_targets(y[:1])
+
+
+def check_classes(classes: Any) -> NDArray[Any]:
+    """The sorted distinct labels of partial_fit's classes, or ValueError."""
+    try:
+        classes = encode_labels(classes)[0]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"classes must be an array of all labels: {error}") from error
+    if not len(classes):
+        raise ValueError("classes must be an array of all labels, got none")
+    return classes
 
 
 def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:

@@ -10,6 +10,7 @@ from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import log_softmax
 from sklearn.datasets import load_digits
+from sklearn.utils._param_validation import InvalidParameterError
 
 from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree
 
@@ -183,6 +184,39 @@ def test_balanced_classes_need_all_rows():
     clf = HierarchicalSoftmaxClassifier(class_weight="balanced")
     with pytest.raises(ValueError, match="class_weight='balanced' is not supported for partial_fit"):
         clf.partial_fit(X, y, classes=range(10))
+
+
+@pytest.mark.parametrize("prior", ["auto", "naive_bayes"])
+def test_features_that_are_negative_only_later(prior):
+    """A node that is new then has no guess of naive Bayes, which has none for them."""
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=2, C=1.0, prior=prior, random_state=0)
+    clf.partial_fit(X[y < 4], y[y < 4], classes=range(10)).partial_fit(X - 0.5, y)
+    assert clf.score(X - 0.5, y) > 0.85
+
+
+@pytest.mark.parametrize(
+    "wrong", [dict(rounding=-1.0), dict(tol=-1), dict(max_iter=0), dict(C="many"), dict(class_weight=[1])]
+)
+def test_parameters_are_checked_at_each_call(wrong):
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=3, random_state=0).partial_fit(X, y, classes=range(10))
+    with pytest.raises(InvalidParameterError, match=next(iter(wrong))):
+        clf.set_params(**wrong).partial_fit(X, y)
+
+
+def test_weights_too_large_for_the_C_of_the_first_call():
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=3, C=10.0, random_state=0).partial_fit(X, y, classes=range(10))
+    clf.set_params(C=1e38).partial_fit(X, y, sample_weight=np.full(len(y), 10.0))  # C_ is 10
+    with pytest.raises(ValueError, match="C times sample_weight times class_weight must be at most"):
+        clf.partial_fit(X, y, sample_weight=np.full(len(y), 3e38))
+
+
+@pytest.mark.parametrize("classes", [[], None, "abc", [1, None], [[1], [2, 3]], [0.5, np.nan]])
+def test_what_are_no_classes(classes):
+    with pytest.raises(ValueError, match="^classes must be"):
+        HierarchicalSoftmaxClassifier().partial_fit([[1.0]], [1], classes=classes)
 
 
 def test_a_model_that_is_only_mapped_into_memory_goes_on_as_a_copy(tmp_path):

@@ -97,7 +97,9 @@ def test_it_is_saved_and_loaded(n_trees, mmap_mode, tmp_path):
     np.testing.assert_array_equal(loaded.predict_top_k(X, 3)[0], clf.predict_top_k(X, 3)[0])
 
 
-@pytest.mark.parametrize("name", ["entries", "entry_ptr", "buckets", "bucket_ptr", "lines", "shifts"])
+@pytest.mark.parametrize(
+    "name", ["entries", "entry_ptr", "buckets", "bucket_ptr", "lines", "shifts", "scale", "n_entries"]
+)
 def test_a_damaged_model_is_not_loaded(name):
     X, y = digits()
     clf = HierarchicalSoftmaxClassifier(arity=4, rounding=0.3, random_state=0).fit(X, y)
@@ -107,16 +109,49 @@ def test_a_damaged_model_is_not_loaded(name):
         HierarchicalSoftmaxClassifier().__setstate__(state)
 
 
-def test_partial_fit_goes_on_from_the_rounded_weights():
+def test_partial_fit_goes_on_from_the_rounded_weights_and_does_not_round():
     X, y = digits()
-    settings = dict(arity=4, C=1.0, prior=None, rounding=1e-4, random_state=0)
-    clf = HierarchicalSoftmaxClassifier(**settings).fit(X[:900], y[:900])
-    floats = rounded_floats(clf).set_params(rounding=None)
-    clf.partial_fit(X[900:], y[900:])
-    assert isinstance(clf.node_weights_, PackedWeights)
-    np.testing.assert_allclose(
-        clf.predict_proba(X), floats.partial_fit(X[900:], y[900:]).predict_proba(X), atol=1e-3
+    clf = HierarchicalSoftmaxClassifier(arity=4, C=1.0, prior=None, rounding=0.3, random_state=0)
+    clf.fit(X[:900], y[:900])
+    floats = rounded_floats(clf)
+    for batch in (slice(900, 901), slice(901, 1797)):
+        clf.partial_fit(X[batch], y[batch])
+        floats.partial_fit(X[batch], y[batch])
+    assert isinstance(clf.node_weights_, NodeWeights)
+    np.testing.assert_array_equal(clf.predict_proba(X), floats.predict_proba(X))
+    clf.partial_fit(np.zeros((1, 64)), y[:1])
+    assert clf.score(X, y) > 0.95
+
+
+def test_a_first_partial_fit_does_not_round():
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=4, rounding=0.3, random_state=0)
+    exact = HierarchicalSoftmaxClassifier(arity=4, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(
+        clf.partial_fit(X, y, classes=range(10)).predict_proba(X), exact.predict_proba(X)
     )
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e12])
+def test_it_does_not_depend_on_the_unit_of_the_features(factor):
+    X, y = digits()
+    settings = dict(arity=4, prior=None, fit_intercept=False, tol=1e-6, random_state=0)
+    clf = HierarchicalSoftmaxClassifier(C=1.0, rounding=0.3, **settings).fit(X, y)
+    scaled = HierarchicalSoftmaxClassifier(C=1.0 / factor**2, rounding=0.3, **settings).fit(X * factor, y)
+    assert abs(clf.score(X, y) - scaled.score(X * factor, y)) < 0.01
+
+
+def test_a_step_beyond_float32_is_an_error():
+    X, y = digits()
+    for rounding in (1e-50, 1e-38, 1e38):
+        with pytest.raises(ValueError, match="rounding=.* must be between"):
+            HierarchicalSoftmaxClassifier(rounding=rounding).fit(X, y)
+
+
+def test_weights_that_are_tiny():
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=4, C=1.0, prior=None, rounding=0.3, random_state=0)
+    assert np.isfinite(clf.fit(X, y, sample_weight=np.full(len(y), 1e-50)).predict_proba(X)).all()
 
 
 def test_rows_without_length():

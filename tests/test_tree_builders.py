@@ -174,6 +174,17 @@ def test_features_of_classes_of_few_rows_count_as_far_as_they_recur(weights):
     np.testing.assert_allclose(got.toarray(), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize("weight", [1e-3, 0.6, 0.999])
+def test_rows_that_count_less_than_one_recur_as_well(weight):
+    rng = np.random.default_rng(0)
+    X = sparse.csr_array((rng.random((60, 9)) * (rng.random((60, 9)) < 0.5) + 0.01).astype(np.float32))
+    y = np.concatenate([np.arange(30), np.arange(30)]).astype(np.int32)
+    ones, less = (class_centroids(X, y, np.full(60, w), 30).toarray() for w in (1.0, weight))
+    if 2 * weight > 1:  # a class of less than a row has no other
+        np.testing.assert_allclose(less, ones, rtol=0.05)
+    np.testing.assert_allclose(np.linalg.norm(less, axis=1), 1, rtol=1e-5)
+
+
 def test_nothing_is_known_to_recur_where_each_class_has_one_row():
     X = np.random.default_rng(0).random((9, 4)).astype(np.float32)
     got = class_centroids(sparse.csr_array(X), np.arange(9, dtype=np.int32), np.ones(9), 9)

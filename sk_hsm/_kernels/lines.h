@@ -23,6 +23,9 @@
 #define prefetch(address) __builtin_prefetch(address)
 #endif
 
+/* floats of the lines that so many children take */
+static inline int line_width(int arity) { return LINE * ((arity + LINE - 1) / LINE); }
+
 /* below this, exp is taken as 0, which keeps denormal numbers out */
 #define EXP_FLOOR (-60.0f)
 #define EXP_FLOOR_BITS (-87)

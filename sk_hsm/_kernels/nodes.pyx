@@ -12,19 +12,15 @@ from .ascent cimport Goal, Node, ascend
 from .priors cimport NO_PRIOR, Rows, guess
 
 cdef extern from "lines.h" nogil:
-    enum: LINE
     uint32_t HASH_FACTOR
     uint32_t HASH_INVERSE
+    int line_width(int arity)
     void row_logits(float* z, const float* bias, const float* weights,
                     const int32_t* indices, const float* values, int64_t n, int width)
     float row_softmax(float* p, const float* z, int width)
 
 # the bias of a child that is padding, or has no rows
 cdef float NO_CHILD = -1e30
-
-
-cdef int line_width(int arity) noexcept nogil:
-    return LINE * ((arity + LINE - 1) // LINE)
 
 
 cdef int train_from_here(Node* node, double C, const Goal* goal, uint64_t seed, bint* done) noexcept nogil:

@@ -10,16 +10,13 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 cdef extern from "lines.h" nogil:
     enum: LINE
     uint32_t HASH_INVERSE
+    int line_width(int arity)
 
 cdef extern from "packed.h" nogil:
     int chunk_bytes(int n, int bits)
     int tag_of(float largest)
     void unpack_chunk(float* out, const uint8_t* packed, int n, int bits)
     void pack_chunk(uint8_t* out, const float* q, int n, int bits)
-
-
-cdef inline int line_width(int arity) noexcept nogil:
-    return LINE * ((arity + LINE - 1) // LINE)
 
 
 cdef inline float rounded(float weight, float step) noexcept nogil:
