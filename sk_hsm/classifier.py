@@ -277,7 +277,17 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         ----------
         .. [1] Brian Kulis, Peter Bartlett, "Implicit online learning", ICML 2010.
         """
-        return self._or_as_before(self._partial_fit, X, y, classes, sample_weight)
+        self._validate_params()
+        if isinstance(self.class_weight, str):
+            raise ValueError(
+                f"class_weight={self.class_weight!r} is not supported for partial_fit, which never sees all "
+                "rows: pass the weights as a dict or in sample_weight"
+            )
+        if hasattr(self, "classes_"):
+            return self._or_as_before(self._go_on, X, y, classes, sample_weight)
+        if classes is None:
+            raise ValueError("classes must be passed on the first call to partial_fit, got None")
+        return self._or_as_before(self._fit, X, y, sample_weight, check_classes(classes))
 
     def _or_as_before(self, method: Callable, *args: Any) -> HierarchicalSoftmaxClassifier:
         before = dict(vars(self))
@@ -303,18 +313,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         self.classes_ = rows.classes
         return self
 
-    def _partial_fit(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
-        self._validate_params()
-        if isinstance(self.class_weight, str):
-            raise ValueError(
-                f"class_weight={self.class_weight!r} is not supported for partial_fit, which never sees all "
-                "rows: pass the weights as a dict or in sample_weight"
-            )
+    def _go_on(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
         classes = None if classes is None else check_classes(classes)
-        if not hasattr(self, "classes_"):
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit, got None")
-            return self._fit(X, y, sample_weight, classes)
         if classes is not None and not np.array_equal(classes, self.classes_):
             raise ValueError(
                 f"classes must be the {len(self.classes_)} of the first call, got {len(classes)} others: "

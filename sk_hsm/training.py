@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,8 @@ def train_trees(
 ) -> list[TrainedTree]:
     """Build and train as many trees as params say, each from random numbers of its own."""
     if params["arity"] == "auto":
-        params = params | {"arity": choose_arity(rows, params, rng)}
+        # from the same random numbers as a fit with the arity that comes out
+        params = params | {"arity": choose_arity(rows, params, copy.deepcopy(rng))}
     trees = build_trees(rows, params, rng)
     frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(rows.classes))
     trained = []

@@ -186,6 +186,17 @@ def test_auto_arity_is_wide_where_classes_can_be_told_apart(told_apart, tree, n_
     assert all(tree.arity > 16 if told_apart else tree.arity <= 16 for tree in trees)
 
 
+@pytest.mark.parametrize("n_trees", [1, 2])
+def test_auto_arity_is_the_fit_with_that_arity(n_trees):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((800, 20)), np.repeat(np.arange(80), 10)
+    fits = [
+        HierarchicalSoftmaxClassifier(arity=arity, n_trees=n_trees, random_state=0).fit(X, y)
+        for arity in ("auto", 16)
+    ]
+    np.testing.assert_array_equal(*(clf.predict_proba(X) for clf in fits))
+
+
 def test_auto_arity_of_few_classes_is_the_flat_softmax():
     X, y = digits()
     auto = HierarchicalSoftmaxClassifier(arity="auto", random_state=0).fit(X, y)

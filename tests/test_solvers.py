@@ -165,9 +165,13 @@ def test_one_warning_says_how_many_nodes_are_unfinished(monkeypatch):
     X, y = load_digits(return_X_y=True)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        HierarchicalSoftmaxClassifier(arity=2, max_iter=1, tol=1e-6).fit(X, y)
-    assert [w.category for w in caught] == [ConvergenceWarning]
-    assert "9 of 9 nodes" in str(caught[0].message)
+        clf = HierarchicalSoftmaxClassifier(arity=2, max_iter=1, tol=1e-6)
+        clf.fit(X, y)
+        clf.partial_fit(X, y)
+        HierarchicalSoftmaxClassifier(arity=2, max_iter=1, tol=1e-6).partial_fit(X, y, classes=range(10))
+    assert [w.category for w in caught] == [ConvergenceWarning] * 3
+    assert all("9 of 9 nodes" in str(warning.message) for warning in caught)
+    assert all(warning.filename == __file__ for warning in caught)  # where the user called
 
 
 def test_the_gap_bounds_what_is_left_to_gain(monkeypatch):
