@@ -9,8 +9,6 @@ LINE = 16  # floats to a line, 64 bytes: one cache line
 NO_CHILD = np.float32(-1e30)  # the bias of a child that is padding, or has no rows
 HASH_FACTOR = np.uint32(2654435769)  # odd, so that feature -> key can be inverted
 
-_ARRAYS = ("lines", "line_ptr", "keys", "key_ptr", "buckets", "bucket_ptr", "shifts")
-
 
 def n_lines(arity: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
     """Lines that one feature takes in a node of so many children."""
@@ -22,7 +20,26 @@ def key_features(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
     return (keys * np.uint32(pow(int(HASH_FACTOR), -1, 2**32))).astype(np.int32)
 
 
-class NodeWeights:
+class FlatArrays:
+    """Named arrays, and nothing else, so that they are saved and mapped as they are."""
+
+    __slots__ = ()
+
+    def __init__(self, arrays: dict[str, NDArray]) -> None:
+        for name in self.__slots__:
+            setattr(self, name, arrays[name])
+
+    def to_arrays(self) -> dict[str, NDArray]:
+        """The arrays that from a call of the constructor give the same again."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory and, uncompressed, on disk."""
+        return sum(array.nbytes for array in self.to_arrays().values())
+
+
+class NodeWeights(FlatArrays):
     """Sparse weights of every inner node, made for looking up one feature of one node.
 
     Node ``v`` keeps the keys of its features, sorted, in
@@ -32,7 +49,7 @@ class NodeWeights:
     weight per child for each key; a node of more than 16 children takes several lines.
     """
 
-    __slots__ = _ARRAYS
+    __slots__ = ("lines", "line_ptr", "keys", "key_ptr", "buckets", "bucket_ptr", "shifts")
 
     lines: NDArray[np.float32]
     line_ptr: NDArray[np.int64]
@@ -44,17 +61,13 @@ class NodeWeights:
 
     step = 0.0  # they are not rounded, see PackedWeights
 
-    def __init__(self, arrays: dict[str, NDArray]) -> None:
-        for name in _ARRAYS:
-            setattr(self, name, arrays[name])
-
     @classmethod
     def of_sizes(cls, n_features: NDArray[np.int64], arities: NDArray[np.int64]) -> NodeWeights:
         """With room, not yet filled, for the features and the children of each node."""
         bits = np.ceil(np.log2(np.maximum(n_features, 1))).astype(np.int32)
-        key_ptr = _offsets(n_features)
-        line_ptr = _offsets((n_features + 1) * n_lines(arities))
-        bucket_ptr = _offsets((1 << bits.astype(np.int64)) + 1)
+        key_ptr = offsets(n_features)
+        line_ptr = offsets((n_features + 1) * n_lines(arities))
+        bucket_ptr = offsets((1 << bits.astype(np.int64)) + 1)
         return cls(
             dict(
                 lines=aligned_empty(line_ptr[-1] * LINE).reshape(-1, LINE),
@@ -66,10 +79,6 @@ class NodeWeights:
                 shifts=32 - bits,
             )
         )
-
-    def to_arrays(self) -> dict[str, NDArray]:
-        """The arrays that from a call of the constructor give these weights again."""
-        return {name: getattr(self, name) for name in _ARRAYS}
 
     def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """Features, weights (n_features_of_node, arity) and bias (arity,) of one node."""
@@ -92,11 +101,6 @@ class NodeWeights:
             keys[order].astype(np.int64), ends
         )
 
-    @property
-    def nbytes(self) -> int:
-        """Size in memory and, uncompressed, on disk."""
-        return sum(array.nbytes for array in self.to_arrays().values())
-
 
 def aligned_empty(size: int, dtype: type = np.float32) -> NDArray:
     """Uninitialised 1-D array that starts where a cache line does."""
@@ -106,5 +110,6 @@ def aligned_empty(size: int, dtype: type = np.float32) -> NDArray:
     return memory[skip : skip + size * itemsize].view(dtype)
 
 
-def _offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+def offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Where each begins, and the last ends, of parts of these sizes."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])

@@ -6,26 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels.packing import count_entries, pack_weights, unpack_node
-from .node_weights import NodeWeights
+from .node_weights import FlatArrays, NodeWeights, offsets
 
 BITS = np.array([4, 6, 16, 32])  # that a feature's integers may have
 FILLED = 4  # entries of a bucket, at most, on average
 MARGIN = 64  # kernels read so many bytes beyond the entries
 
-_ARRAYS = (
-    "lines",
-    "line_ptr",
-    "entries",
-    "entry_ptr",
-    "buckets",
-    "bucket_ptr",
-    "shifts",
-    "n_entries",
-    "scale",
-)
 
-
-class PackedWeights:
+class PackedWeights(FlatArrays):
     """What NodeWeights holds, in a tenth of the memory: weights are multiples of `step`.
 
     An entry is a feature of a node: a header of 2 or 4 bytes and one integer for each child, of
@@ -38,7 +26,9 @@ class PackedWeights:
     Biases are not rounded: they are the `lines` of a NodeWeights without features.
     """
 
-    __slots__ = _ARRAYS
+    __slots__ = (
+        "lines", "line_ptr", "entries", "entry_ptr", "buckets", "bucket_ptr", "shifts", "n_entries", "scale",
+    )  # fmt: skip
 
     lines: NDArray[np.float32]
     line_ptr: NDArray[np.int64]
@@ -49,10 +39,6 @@ class PackedWeights:
     shifts: NDArray[np.int32]
     n_entries: NDArray[np.int64]
     scale: NDArray[np.float64]  # step and id_bits
-
-    def __init__(self, arrays: dict[str, NDArray]) -> None:
-        for name in _ARRAYS:
-            setattr(self, name, arrays[name])
 
     @classmethod
     def of(
@@ -74,9 +60,7 @@ class PackedWeights:
                 f"a node of {sizes.max() / 2**30:.1f} GiB is too large to round, 4 GiB is the most: "
                 "leave rounding None, or use a smaller arity"
             )
-        entry_ptr, bucket_ptr = (
-            np.concatenate([np.zeros(1, np.int64), np.cumsum(each)]) for each in (sizes, 2**bits + 1)
-        )
+        entry_ptr, bucket_ptr = offsets(sizes), offsets(2**bits + 1)
         packed = cls(
             dict(
                 lines=biases.lines,
@@ -102,10 +86,6 @@ class PackedWeights:
     def id_bits(self) -> int:
         return int(self.scale[1])
 
-    def to_arrays(self) -> dict[str, NDArray]:
-        """The arrays that from a call of the constructor give these weights again."""
-        return {name: getattr(self, name) for name in _ARRAYS}
-
     def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """Features, weights (n_features_of_node, arity) and bias (arity,) of one node."""
         features = np.empty(self.n_entries[v], dtype=np.int32)
@@ -120,11 +100,6 @@ class PackedWeights:
         for v, arity in enumerate(arities.tolist()):
             weights.fill(v, *self.node(v, arity))
         return weights
-
-    @property
-    def nbytes(self) -> int:
-        """Size in memory and, uncompressed, on disk."""
-        return sum(array.nbytes for array in self.to_arrays().values())
 
 
 def _bias_lines(first: NDArray[np.int64], n_lines: NDArray[np.int64]) -> NDArray[np.int64]:
