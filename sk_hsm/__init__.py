@@ -2,6 +2,14 @@
 
 from ._version import __version__
 from .classifier import HierarchicalSoftmaxClassifier
+from .embedding import HierarchicalSoftmaxEmbedding
 from .label_tree import LabelTree
+from .skip_gram import SkipGramPairs
 
-__all__ = ["HierarchicalSoftmaxClassifier", "LabelTree", "__version__"]
+__all__ = [
+    "HierarchicalSoftmaxClassifier",
+    "HierarchicalSoftmaxEmbedding",
+    "LabelTree",
+    "SkipGramPairs",
+    "__version__",
+]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._version import __version__
 from .label_tree import LabelTree
+from .node_vectors import NodeVectors
 from .node_weights import NodeWeights
 from .packed_weights import MARGIN, PackedWeights
 
@@ -16,6 +19,18 @@ from .packed_weights import MARGIN, PackedWeights
 FORMAT = 3
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
+
+
+@contextmanager
+def as_before_on_error(estimator: Any) -> Iterator[None]:
+    """Whatever is raised inside, the estimator's attributes are then what they were."""
+    before = dict(vars(estimator))
+    try:
+        yield
+    except BaseException:
+        vars(estimator).clear()
+        vars(estimator).update(before)
+        raise
 
 
 def pack_state(state: dict[str, Any]) -> dict[str, Any]:
@@ -51,20 +66,37 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
 
 def _unpack_model(
     tree: dict[str, NDArray], weights: dict[str, NDArray]
-) -> tuple[LabelTree, NodeWeights | PackedWeights]:
+) -> tuple[LabelTree, NodeWeights | PackedWeights | NodeVectors]:
     _check_offsets(tree, weights)
-    kind = PackedWeights if "entries" in weights else NodeWeights
+    kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights
     return LabelTree._from_arrays(tree), kind(weights)
 
 
 def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> None:
     """Raise ValueError where arrays of a damaged model do not fit together: kernels trust offsets."""
     n_inner, n_nodes = len(tree["child_ptr"]) - 1, len(tree["parents"])
-    offsets = [
-        (tree["child_ptr"], len(tree["children"])),
-        (weights["line_ptr"], len(weights["lines"])),
-        (weights["bucket_ptr"], len(weights["buckets"])),
-    ]
+    offsets = [(tree["child_ptr"], len(tree["children"]))]
+    offsets += _weight_offsets(weights, n_inner)
+    for ptr, n in offsets:
+        if len(ptr) != n_inner + 1 or ptr[0] != 0 or ptr[-1] != n or np.any(ptr[1:] < ptr[:-1]):
+            raise ValueError(
+                f"this model is damaged: offsets {ptr} of {n_inner} nodes do not fit {n} entries, "
+                "save it again or fit it again"
+            )
+    sizes = len(tree["children"]) + 1, len(tree["positions"]), n_inner + len(tree["leaf_labels"])
+    n_shifts = len(weights.get("shifts", tree["child_ptr"][1:]))
+    if sizes != (n_nodes,) * 3 or n_shifts != n_inner:
+        raise ValueError(
+            f"this model is damaged: its tree has {n_nodes} nodes, but other arrays have {sizes} and "
+            f"{n_shifts} for {n_inner} inner nodes, save it again or fit it again"
+        )
+
+
+def _weight_offsets(weights: dict[str, NDArray], n_inner: int) -> list[tuple[NDArray, int]]:
+    """Offsets of each kind of weights, and how many things they are offsets into."""
+    if "vectors" in weights:
+        return [(weights["vector_ptr"], len(weights[name])) for name in ("vectors", "intercepts")]
+    offsets = [(weights["line_ptr"], len(weights["lines"])), (weights["bucket_ptr"], len(weights["buckets"]))]
     if "entries" in weights:
         offsets.append((weights["entry_ptr"], len(weights["entries"]) - MARGIN))
         if len(weights["n_entries"]) != n_inner or len(weights["scale"]) != 2:
@@ -74,15 +106,4 @@ def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> Non
             )
     else:
         offsets.append((weights["key_ptr"], len(weights["keys"])))
-    for ptr, n in offsets:
-        if len(ptr) != n_inner + 1 or ptr[0] != 0 or ptr[-1] != n or np.any(ptr[1:] < ptr[:-1]):
-            raise ValueError(
-                f"this model is damaged: offsets {ptr} of {n_inner} nodes do not fit {n} entries, "
-                "save it again or fit it again"
-            )
-    sizes = len(tree["children"]) + 1, len(tree["positions"]), n_inner + len(tree["leaf_labels"])
-    if sizes != (n_nodes,) * 3 or len(weights["shifts"]) != n_inner:
-        raise ValueError(
-            f"this model is damaged: its tree has {n_nodes} nodes, but other arrays have {sizes} and "
-            f"{len(weights['shifts'])} for {n_inner} inner nodes, save it again or fit it again"
-        )
+    return offsets

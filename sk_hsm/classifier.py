@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -15,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._state import pack_state, unpack_state
+from ._state import as_before_on_error, pack_state, unpack_state
 from .label_tree import LabelTree
 from .predictions import TreePredictions
 from .priors import Penalties
@@ -24,10 +23,8 @@ from .training import Rows, TrainedTree, train_trees, update_tree
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
-    check_classes,
-    check_weights,
-    encode_all,
-    encode_labels,
+    check_first_classes,
+    check_same_classes,
     float_csr,
 )
 
@@ -228,7 +225,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         ``O(passes * non-zeros * mean depth * arity)`` time, and memory for one line of 16
         floats for each feature that a node has seen.
         """
-        return self._or_as_before(self._fit, X, y, sample_weight)
+        with as_before_on_error(self):
+            return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
@@ -283,20 +281,10 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 f"class_weight={self.class_weight!r} is not supported for partial_fit, which never sees all "
                 "rows: pass the weights as a dict or in sample_weight"
             )
-        if hasattr(self, "classes_"):
-            return self._or_as_before(self._go_on, X, y, classes, sample_weight)
-        if classes is None:
-            raise ValueError("classes must be passed on the first call to partial_fit, got None")
-        return self._or_as_before(self._fit, X, y, sample_weight, check_classes(classes))
-
-    def _or_as_before(self, method: Callable, *args: Any) -> HierarchicalSoftmaxClassifier:
-        before = dict(vars(self))
-        try:
-            return method(*args)
-        except BaseException:
-            vars(self).clear()
-            vars(self).update(before)
-            raise
+        with as_before_on_error(self):
+            if hasattr(self, "classes_"):
+                return self._go_on(X, y, classes, sample_weight)
+            return self._fit(X, y, sample_weight, check_first_classes(classes))
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> HierarchicalSoftmaxClassifier:
         progress = Progress(self.verbose)
@@ -314,12 +302,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         return self
 
     def _go_on(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
-        classes = None if classes is None else check_classes(classes)
-        if classes is not None and not np.array_equal(classes, self.classes_):
-            raise ValueError(
-                f"classes must be the {len(self.classes_)} of the first call, got {len(classes)} others: "
-                "leave them out, or call fit"
-            )
+        check_same_classes(classes, self.classes_)
         largest_C = max(float(penalties.C.max(initial=0)) for penalties in self._penalties)
         rows = self._rows(X, y, sample_weight, self.classes_, largest_C, reset=False)
         progress, params = Progress(self.verbose), self.get_params(deep=False)
@@ -334,16 +317,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, classes: Any, C: float, reset: bool) -> Rows:
         """What is learned from, checked; of the classes in y, or of those given."""
-        if y is None:
-            encode_labels(y)
-        X = self._validate_rows(X, reset=reset)
-        if classes is None:
-            classes, y = encode_labels(y)
-        else:
-            y = encode_all(y, classes)
-        if len(y) != X.shape[0]:
-            raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
-        weights = check_weights(sample_weight, len(y))
+        X, y, weights, classes = self._labelled_rows(X, y, sample_weight, classes, reset)
         frequency = np.bincount(y, weights=weights, minlength=len(classes))
         weights = weights * check_class_weight(self.class_weight, classes, frequency)[y]
         if not weights.any():
@@ -398,7 +372,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
                 "or decrease C",
                 ConvergenceWarning,
-                stacklevel=7,
+                stacklevel=6,
             )
 
     # -- scikit-learn -------------------------------------------------------

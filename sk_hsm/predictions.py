@@ -12,7 +12,15 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import inference
-from .validation import check_count, check_structure, encode_known, one_row
+from .validation import (
+    check_count,
+    check_structure,
+    check_weights,
+    encode_all,
+    encode_known,
+    encode_labels,
+    one_row,
+)
 
 
 class TreePredictions:
@@ -204,6 +212,21 @@ class TreePredictions:
             check_is_fitted(self)
         row = None if hasattr(self, "feature_names_in_") else one_row(X, self.n_features_in_)
         return self._validate_rows(X) if row is None else row
+
+    def _labelled_rows(
+        self, X: Any, y: Any, sample_weight: Any, classes: NDArray[Any] | None, reset: bool
+    ) -> tuple[Any, NDArray[np.int32], NDArray[np.float64], NDArray[Any]]:
+        """What is learned from, checked: rows, numbers of labels, weights; and the classes, of y if None."""
+        if y is None:
+            encode_labels(y)
+        X = self._validate_rows(X, reset=reset)
+        if classes is None:
+            classes, y = encode_labels(y)
+        else:
+            y = encode_all(y, classes)
+        if len(y) != X.shape[0]:
+            raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
+        return X, y, check_weights(sample_weight, len(y)), classes
 
     def _validate_rows(self, X: Any, reset: bool = False) -> Any:
         return validate_data(

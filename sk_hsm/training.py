@@ -20,13 +20,7 @@ from .priors import Penalties
 from .progress import Progress
 from .regularization import choose_penalties, search_penalties
 from .solvers import Problem, ascend_nodes, fit_nodes
-from .tree_builders import (
-    balanced_tree,
-    class_centroids,
-    cluster_centroids,
-    huffman_tree,
-    match_leaves,
-)
+from .tree_builders import class_centroids, cluster_centroids, given_tree
 
 # What arity="auto" chooses between. Wide nodes pay where rows tell much of the label: where a
 # narrow tree's log-loss is less than UNCERTAIN of the labels' entropy. Else they cost some.
@@ -91,16 +85,11 @@ def choose_arity(rows: Rows, params: dict[str, Any], rng: np.random.RandomState)
 
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:
     """The trees that params ask for, their leaves in the order of classes."""
-    kind, arity, n_classes = params["tree"], params["arity"], len(rows.classes)
-    if isinstance(kind, LabelTree):
-        return [match_leaves(kind, rows.classes)]
-    if not isinstance(kind, str):
-        return [LabelTree.from_parents(kind, rows.classes)]
-    if kind == "balanced":
-        return [balanced_tree(n_classes, arity).with_labels(rows.classes)]
+    arity, n_classes = params["arity"], len(rows.classes)
     frequency = np.bincount(rows.y, weights=rows.weights, minlength=n_classes)
-    if kind == "huffman":
-        return [huffman_tree(frequency, arity).with_labels(rows.classes)]
+    tree = given_tree(params["tree"], arity, rows.classes, frequency)
+    if tree is not None:
+        return [tree]
     seeds = [rng.randint(2**31 - 1) for _ in range(params["n_trees"])]
     centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes) if n_classes > arity else None
     n_jobs = params["n_jobs"]

@@ -271,6 +271,19 @@ def recurrence(
     return np.clip(share, 0, 1).round(6)
 
 
+def given_tree(
+    kind: Any, arity: int, classes: NDArray[Any], frequency: NDArray[np.float64]
+) -> LabelTree | None:
+    """The tree that an estimator's parameter names, its leaves in the order of classes; None for "kmeans"."""
+    if isinstance(kind, LabelTree):
+        return match_leaves(kind, classes)
+    if not isinstance(kind, str):
+        return LabelTree.from_parents(kind, classes)
+    if kind == "balanced":
+        return balanced_tree(len(classes), arity).with_labels(classes)
+    return huffman_tree(frequency, arity).with_labels(classes) if kind == "huffman" else None
+
+
 def _plain(label: Any) -> Any:
     """A label as a user writes it: 3, not np.int64(3)."""
     return label.item() if isinstance(label, np.generic) else label

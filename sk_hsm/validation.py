@@ -314,6 +314,22 @@ def check_classes(classes: Any) -> NDArray[Any]:
     return classes
 
 
+def check_first_classes(classes: Any) -> NDArray[Any]:
+    """check_classes, which the first call of partial_fit cannot do without."""
+    if classes is None:
+        raise ValueError("classes must be passed on the first call to partial_fit, got None")
+    return check_classes(classes)
+
+
+def check_same_classes(classes: Any, known: NDArray[Any]) -> None:
+    """Raise ValueError where classes are given again, and are others."""
+    if classes is not None and not np.array_equal(found := check_classes(classes), known):
+        raise ValueError(
+            f"classes must be the {len(known)} of the first call, got {len(found)} others: "
+            "leave them out, or call fit"
+        )
+
+
 def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
     """The index in classes of each label, -1 where it is none of them."""
     y = _label_array(y)
@@ -321,13 +337,16 @@ def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
         # numpy would compare uint64 and int64 as float64
         number = {label: i for i, label in enumerate(classes.tolist())}
         return np.array([number.get(label, -1) for label in y.tolist()], dtype=np.int32)
+    if y.dtype.kind in "iu" and int(classes[-1]) - int(classes[0]) == len(classes) - 1:
+        inside = (y >= classes[0]) & (y <= classes[-1])  # of consecutive numbers, faster than a search
+        return np.where(inside, y - classes[0], -1).astype(np.int32)
     at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return np.where(classes[at] == y, at, -1).astype(np.int32)
 
 
 def encode_all(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
     """The index in classes of each label; ValueError where it is none of them."""
-    labels, y = encode_labels(y)
+    labels, y = (y, slice(None)) if _are_integers(y) else encode_labels(y)
     at = encode_known(labels, classes)
     if (at < 0).any():
         raise ValueError(
@@ -335,6 +354,11 @@ def encode_all(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
             "classes: name all classes in the first call of partial_fit, or call fit"
         )
     return at[y]
+
+
+def _are_integers(y: Any) -> bool:
+    """Whether y needs no look at each of its labels."""
+    return type(y) is np.ndarray and y.ndim == 1 and y.dtype.kind in "iu" and len(y) > 0
 
 
 def check_count(name: str, value: Any) -> int:

@@ -13,12 +13,12 @@ ROOT = Path(sk_hsm.__file__).parent
 # a module may import those on lines below its own
 LAYERS = [
     ["display", "metrics", "model_selection"],
-    ["classifier"],
-    ["_state", "predictions", "training"],
+    ["classifier", "embedding", "skip_gram"],
+    ["_state", "predictions", "training", "embedding_training"],
     ["inference"],
     ["regularization"],
     ["solvers"],
-    ["packed_weights"],
+    ["packed_weights", "node_vectors"],
     ["tree_builders", "node_weights", "priors"],
     ["label_tree", "validation", "progress", "_version"],
     ["tree_checks"],

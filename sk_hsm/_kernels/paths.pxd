@@ -19,6 +19,11 @@ cdef struct Model:
     const int32_t* buckets
     const int64_t* bucket_ptr
     const int32_t* shifts
+    # or, if there are any, dense vectors of so many features
+    const float* vectors
+    const float* intercepts
+    const int64_t* vector_ptr
+    int dim
     # scratch: logits and log-probabilities of one node's children
     float* logit
     double* log_p

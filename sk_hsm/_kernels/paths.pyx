@@ -6,7 +6,7 @@ Inner nodes are numbered before leaves, so node - n_inner is a leaf's class.
 All of them score a node by ``children_log_proba``, so that a probability has
 the same bits whichever method asks for it.
 """
-from libc.math cimport INFINITY, exp, log
+from libc.math cimport INFINITY, NAN, exp, log
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
@@ -23,6 +23,9 @@ cdef extern from "lines.h" nogil:
     void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
 
+cdef extern from "vectors.h" nogil:
+    float dot(const float* x, const float* z, int n)
+
 # features that are looked up together
 cdef enum:
     BLOCK = 64
@@ -34,8 +37,6 @@ cdef double NO_CHILD = -1e29
 cdef int open_model(Model* m, tree, weights) except -1:
     cdef const int32_t[::1] parents = tree.parents, positions = tree.positions
     cdef const int32_t[::1] child_ptr = tree.child_ptr, children = tree.children
-    cdef const float[:, ::1] lines = weights.lines
-    cdef const int64_t[::1] line_ptr = weights.line_ptr
     cdef int width
     m.n_inner = child_ptr.shape[0] - 1
     m.max_arity = tree.arity
@@ -43,10 +44,11 @@ cdef int open_model(Model* m, tree, weights) except -1:
     m.parents, m.positions = &parents[0], &positions[0]
     m.child_ptr = &child_ptr[0]
     m.children = &children[0] if children.shape[0] else NULL
-    m.lines = &lines[0, 0] if lines.shape[0] else NULL
-    m.line_ptr = &line_ptr[0]
     m.step = weights.step
-    if m.step > 0:
+    m.vectors = NULL
+    if hasattr(weights, "vectors"):
+        take_vectors(m, weights)
+    elif m.step > 0:
         take_packed(m, weights)
     else:
         take_keys(m, weights)
@@ -58,11 +60,32 @@ cdef int open_model(Model* m, tree, weights) except -1:
     return 0
 
 
+cdef int take_vectors(Model* m, weights) except -1:
+    """Of NodeVectors."""
+    cdef const float[:, ::1] vectors = weights.vectors
+    cdef const float[::1] intercepts = weights.intercepts
+    cdef const int64_t[::1] vector_ptr = weights.vector_ptr
+    m.dim, m.vectors, m.intercepts, m.vector_ptr = (
+        vectors.shape[1], &vectors[0, 0], &intercepts[0], &vector_ptr[0]
+    )
+    return 0
+
+
+cdef int take_lines(Model* m, weights) except -1:
+    """What NodeWeights and PackedWeights have in common."""
+    cdef const float[:, ::1] lines = weights.lines
+    cdef const int64_t[::1] line_ptr = weights.line_ptr
+    m.lines = &lines[0, 0] if lines.shape[0] else NULL
+    m.line_ptr = &line_ptr[0]
+    return 0
+
+
 cdef int take_keys(Model* m, weights) except -1:
     """Of NodeWeights."""
     cdef const int64_t[::1] key_ptr = weights.key_ptr, bucket_ptr = weights.bucket_ptr
     cdef const uint32_t[::1] keys = weights.keys
     cdef const int32_t[::1] buckets = weights.buckets, shifts = weights.shifts
+    take_lines(m, weights)
     m.key_ptr, m.bucket_ptr = &key_ptr[0], &bucket_ptr[0]
     m.keys = &keys[0] if keys.shape[0] else NULL
     m.buckets = &buckets[0] if buckets.shape[0] else NULL
@@ -76,6 +99,7 @@ cdef int take_packed(Model* m, weights) except -1:
     cdef const uint8_t[::1] entries = weights.entries
     cdef const uint32_t[::1] buckets = weights.buckets
     cdef const int32_t[::1] shifts = weights.shifts
+    take_lines(m, weights)
     m.packed.entries, m.packed.entry_ptr = &entries[0], &entry_ptr[0]
     m.packed.buckets = &buckets[0] if buckets.shape[0] else NULL
     m.packed.shifts = &shifts[0] if shifts.shape[0] else NULL
@@ -162,16 +186,12 @@ cdef void add_weights(
 
 cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     """Fill m.log_p with log P(child | node, x)."""
-    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
-    cdef int n_lines = (arity + LINE - 1) // LINE, c
-    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
+    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], c
     cdef double top = -INFINITY, total = 0
-    memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
-    add_weights(m, m.logit, node, arity, n_lines, x.indices, x.data, x.n)
-    for c in range(arity):
-        if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
-            widen_logits(m, x, node, arity, n_lines)
-            break
+    if m.vectors != NULL:
+        multiply_vectors(m, x, node, arity)
+    else:
+        add_up_lines(m, x, node, arity)
     for c in range(arity):
         m.log_p[c] = m.logit[c]
         top = max(top, m.log_p[c])
@@ -181,6 +201,40 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     total = log(total)
     for c in range(arity):
         m.log_p[c] = m.log_p[c] - total if m.log_p[c] > NO_CHILD / 2 else -INFINITY
+
+
+cdef void multiply_vectors(Model* m, Query* x, int node, int arity) noexcept nogil:
+    """Fill m.logit with the products of the row and a node's vectors; beyond float32, in float64."""
+    cdef int64_t first = m.vector_ptr[node]
+    cdef int n_vectors = m.vector_ptr[node + 1] - first, c, i
+    cdef int alone = arity - n_vectors
+    cdef const float* v
+    cdef double z
+    m.logit[0] = 0
+    for c in range(n_vectors):
+        v = m.vectors + (first + c) * m.dim
+        if x.n == m.dim:
+            z = m.intercepts[first + c] + dot(x.data, v, m.dim)
+        else:
+            z = NAN
+        if not (-1e28 <= z <= 1e28):
+            z = m.intercepts[first + c]
+            for i in range(x.n):
+                z += <double>x.data[i] * v[x.indices[i]]
+            z = min(max(z, -1e28), 1e28)
+        m.logit[alone + c] = z
+
+
+cdef void add_up_lines(Model* m, Query* x, int node, int arity) noexcept nogil:
+    """Fill m.logit with the sum of the lines of the row's features."""
+    cdef int n_lines = (arity + LINE - 1) // LINE, c
+    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
+    memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
+    add_weights(m, m.logit, node, arity, n_lines, x.indices, x.data, x.n)
+    for c in range(arity):
+        if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
+            widen_logits(m, x, node, arity, n_lines)
+            break
 
 
 cdef void widen_logits(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:

@@ -9,6 +9,7 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 """
 
 from .ascent import ascend_dual
+from .embedding import train_rows
 from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer
 from .packing import count_entries, pack_weights, unpack_node
@@ -34,6 +35,7 @@ __all__ = [
     "sample_classes",
     "sum_magnitudes",
     "top_k",
+    "train_rows",
     "unpack_node",
     "write_guess",
 ]

@@ -1,0 +1,74 @@
+/* Loops over dense vectors, whose length is a multiple of 16: embeddings, and the vectors of nodes.
+   They are there twice, for every processor and for those with AVX2, which halves their time; both
+   add up in the same order and give the same bits. */
+#ifndef SK_HSM_VECTORS_H
+#define SK_HSM_VECTORS_H
+
+#include "lines.h"
+
+#define NAME(function) function##_of_4
+#define PACK 4
+#define TARGET
+#include "vector_loops.h"
+
+#if defined(__GNUC__) && defined(__x86_64__)
+#define NAME(function) function##_of_8
+#define PACK 8
+#define TARGET __attribute__((target("avx2")))
+#include "vector_loops.h"
+#endif
+
+typedef struct {
+    void (*dots)(float *scores, float *const *vectors, int n, const float *h, int width);
+    void (*steps)(float *const *vectors, const float *errors, int n, float *back, const float *h, int width);
+    void (*axpy)(float *y, float a, const float *x, int width);
+} VectorLoops;
+
+static inline VectorLoops vector_loops(void) {
+    VectorLoops loops = {dots_of_4, steps_of_4, axpy_of_4};
+#if defined(__GNUC__) && defined(__x86_64__)
+    if (__builtin_cpu_supports("avx2")) loops = (VectorLoops){dots_of_8, steps_of_8, axpy_of_8};
+#endif
+    return loops;
+}
+
+/* x . z, of any length */
+static inline float dot(const float *restrict x, const float *restrict z, int n) {
+    float sum[LINE] = {0.0f}, rest = 0.0f;
+    int l = 0;
+    for (; l + LINE <= n; l += LINE) {
+        EACH sum[c] += x[l + c] * z[l + c];
+    }
+    for (; l < n; l++) rest += x[l] * z[l];
+    return line_sum(sum) + rest;
+}
+
+/* scores -> 1 / (1 + exp(-score)), in whole lines */
+static inline void sigmoids(float *scores, int n) {
+    for (int l = 0; l < n; l += LINE) {
+        float *z = scores + l, below[LINE], e[LINE];
+        EACH below[c] = z[c] > 0.0f ? -z[c] : z[c];
+        line_exp(e, below, 0.0f);
+        EACH z[c] = (z[c] > 0.0f ? 1.0f : e[c]) / (1.0f + e[c]);
+    }
+}
+
+/* scores -> their softmax; up to a whole line of them is written to */
+static inline void softmax(float *scores, int n) {
+    int width = line_width(n);
+    float top = scores[0], total = 0.0f, e[LINE];
+    for (int c = n; c < width; c++) scores[c] = -1e30f;
+    for (int l = 0; l < width; l += LINE) top = line_max(scores + l) > top ? line_max(scores + l) : top;
+    for (int l = 0; l < width; l += LINE) {
+        line_exp(e, scores + l, top);
+        memcpy(scores + l, e, sizeof(e));
+        total += line_sum(e);
+    }
+    for (int l = 0; l < width; l += LINE) line_scale(scores + l, 1.0f / total);
+}
+
+static inline void prefetch_vector(const float *x, int width) {
+    for (int l = 0; l < width; l += LINE) prefetch(x + l);
+}
+
+#endif

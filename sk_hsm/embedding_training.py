@@ -1,0 +1,243 @@
+"""Batches of checked rows -> embeddings of features and vectors of nodes, by gradient descent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed, effective_n_jobs
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.preprocessing import normalize
+
+from ._kernels import embedding as kernels
+from .label_tree import LabelTree
+from .node_vectors import NodeVectors, vector_offsets
+from .node_weights import LINE, aligned_empty
+from .progress import Progress
+from .tree_builders import cluster_centroids, given_tree
+from .validation import check_classes, encode_known, encode_labels, float_csr, kernel_rows
+
+# Rows between two looks at the clock and at the keyboard, each worth some microseconds.
+PIECE = 2**18
+# Of n_epochs="auto": so many, or more where rows are so few that less than VISITS would be made.
+EPOCHS = 5
+VISITS = 100_000
+# The share of the epochs that tree="kmeans" learns for with a Huffman tree first.
+FIRST_PHASE = 5
+
+
+class LabelledRows(NamedTuple):
+    """What is learned from."""
+
+    X: sparse.csr_array  # float32, its rows divided by their norm
+    y: NDArray[np.int32]
+    weights: NDArray[np.float32]
+
+
+class Piece(NamedTuple):
+    """Some rows, and the order in which they are visited."""
+
+    rows: LabelledRows
+    order: NDArray[np.int64]
+
+
+# what is visited in an epoch; and of how many pieces that is
+Pieces = Callable[[], Iterable[Piece]]
+
+
+@dataclass
+class Embedding:
+    """A tree, and what is learned: rows of whole cache lines, longer than dim, as kernels like them."""
+
+    tree: LabelTree
+    dim: int
+    embedding: NDArray[np.float32]
+    vectors: NDArray[np.float32]  # an intercept in column dim
+
+    @classmethod
+    def start(cls, tree: LabelTree, n_features: int, dim: int, rng: np.random.Generator) -> Embedding:
+        """Embeddings drawn evenly between -1 / 2 dim and 1 / 2 dim; no node knows anything."""
+        embedding = padded(rng.random((n_features, dim), dtype=np.float32))
+        embedding[:, :dim] -= 0.5
+        embedding /= dim
+        return cls(tree, dim, embedding, no_vectors(tree, dim))
+
+    @classmethod
+    def of_arrays(cls, tree: LabelTree, embedding: NDArray[np.float32], nodes: NodeVectors) -> Embedding:
+        """To be trained further; the arrays are copied."""
+        dim = embedding.shape[1]
+        vectors = padded(nodes.vectors)
+        vectors[:, dim] = nodes.intercepts
+        return cls(tree, dim, padded(embedding), vectors)
+
+    def to_arrays(self) -> tuple[NDArray[np.float32], NodeVectors]:
+        """What of_arrays takes."""
+        arrays = dict(
+            vectors=np.ascontiguousarray(self.vectors[:, : self.dim]),
+            intercepts=np.ascontiguousarray(self.vectors[:, self.dim]),
+            vector_ptr=vector_offsets(self.tree.child_ptr),
+        )
+        return np.ascontiguousarray(self.embedding[:, : self.dim]), NodeVectors(arrays)
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether no number has overflowed."""
+        # a sum of numbers is finite if they are, unless they are about to overflow themselves
+        return bool(np.isfinite(self.embedding.sum()) and np.isfinite(self.vectors.sum()))
+
+
+def padded(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    """A copy with zeros to the right, at least one, up to whole lines."""
+    n, dim = array.shape
+    width = LINE * (dim // LINE + 1)
+    out = aligned_empty(n * width).reshape(n, width)
+    out[:, :dim], out[:, dim:] = array, 0
+    return out
+
+
+def no_vectors(tree: LabelTree, dim: int) -> NDArray[np.float32]:
+    """Vectors of zeros for every node."""
+    return padded(np.zeros((vector_offsets(tree.child_ptr)[-1], dim), dtype=np.float32))
+
+
+def unit_rows(X: Any, norm: str) -> sparse.csr_array:
+    """Checked rows as float32 CSR, each divided by its norm."""
+    # first by the largest value, whose square may be too large for a float
+    return float_csr(normalize(normalize(X, "max"), norm))
+
+
+def choose_n_epochs(n_epochs: int | str, n_rows: int) -> int:
+    """The number itself, or what "auto" means."""
+    return max(EPOCHS, -(-VISITS // n_rows)) if n_epochs == "auto" else int(n_epochs)
+
+
+def check_batches(batches: Any) -> None:
+    """Raise TypeError where batches cannot be counted, or be had again and again."""
+    if not hasattr(batches, "__len__") or iter(batches) is batches:
+        raise TypeError(
+            "batches must have a length and give its batches anew for each epoch, as a list does, got "
+            f"{type(batches).__name__}: use a list, or a class with __len__ and __iter__"
+        )
+    if not len(batches):
+        raise ValueError("batches must hold at least one batch, got none")
+
+
+def count_labels(batches: Iterable, classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """The sorted classes and how often each occurs: as given, or from a pass over batches."""
+    if counts is not None and (classes is None or np.shape(counts) != np.shape(classes)):
+        raise ValueError(
+            f"counts must have one number for each of classes, got shapes {np.shape(counts)} and "
+            f"{np.shape(classes)}: pass both, or neither"
+        )
+    if counts is None:
+        parts = [encode_labels(y) for _, y, *_ in batches]
+        labels = np.concatenate([labels for labels, _ in parts])
+        counts = np.concatenate([np.bincount(y, minlength=len(labels)) for labels, y in parts])
+    else:
+        labels, counts = np.asarray(classes), np.asarray(counts, dtype=np.float64)
+        if counts.ndim != 1 or not (np.isfinite(counts) & (counts >= 0)).all():
+            raise ValueError("counts must be a 1-D array of finite numbers that are not negative")
+    classes = check_classes(labels if classes is None else classes)
+    at = encode_known(labels, classes)
+    return classes, np.bincount(at[at >= 0], weights=counts[at >= 0], minlength=len(classes))
+
+
+def shuffled(rows: LabelledRows, rng: np.random.Generator) -> Iterator[Piece]:
+    """All rows in an order drawn from rng."""
+    order = rng.permutation(len(rows.y))
+    for lo in range(0, len(order), PIECE):
+        yield Piece(rows, order[lo : lo + PIECE])
+
+
+def learn(
+    model: Embedding,
+    pieces: Pieces,
+    n_pieces: int,
+    n_epochs: int,
+    params: dict[str, Any],
+    progress: Progress,
+) -> list[float]:
+    """Visit all pieces n_epochs times, the rate falling to zero in a line; the mean log-loss of each."""
+    losses, done, last = [], 0, n_epochs * n_pieces
+    progress.start("learning", last)
+    for epoch in range(n_epochs):
+        loss = weight = 0.0
+        for piece in pieces():
+            rates = [params["learning_rate"] * max(0.0, 1 - at / last) for at in (done, done + 1)]
+            loss += visit(model, piece, *rates, params)
+            weight += float(piece.rows.weights[piece.order].sum(dtype=np.float64))
+            done += 1
+            progress.advance(1)
+        losses.append(loss / weight)
+        progress.say(f"epoch {epoch + 1} of {n_epochs}: mean log-loss {losses[-1]:.4g}")
+    return losses
+
+
+def visit(
+    model: Embedding, piece: Piece, first_rate: float, last_rate: float, params: dict[str, Any]
+) -> float:
+    """A step for each row of a piece, from the first rate to the last; the sum of their log-losses.
+
+    With lock_free each thread takes a part of the rows, and none waits for another [1]_.
+
+    .. [1] B. Recht, C. Re, S. Wright, F. Niu, "Hogwild!", NIPS 2011.
+    """
+    n_threads = effective_n_jobs(params["n_jobs"]) if params["lock_free"] else 1
+    ptr = vector_offsets(model.tree.child_ptr)
+    rows = piece.rows
+    arrays = ptr, *kernel_rows(rows.X), rows.y, rows.weights
+    settings = model.embedding, model.vectors, model.dim, params["fit_intercept"], first_rate, last_rate
+
+    def run(order: NDArray[np.int64]) -> float:
+        return kernels.train_rows(model.tree, *arrays, order, *settings)
+
+    parts = np.array_split(piece.order, n_threads)
+    if n_threads == 1:
+        return run(parts[0])
+    return sum(Parallel(n_jobs=n_threads, require="sharedmem")(delayed(run)(part) for part in parts))
+
+
+def start_model(
+    pieces: Pieces,
+    n_pieces: int,
+    n_epochs: int,
+    classes: NDArray[Any],
+    frequency: NDArray[np.float64],
+    n_features: int,
+    params: dict[str, Any],
+    seed: int,
+    progress: Progress,
+) -> Embedding:
+    """A model that has its tree; for "kmeans", embeddings of a first phase, too."""
+    rng = np.random.default_rng(seed)
+    tree = given_tree(params["tree"], params["arity"], classes, frequency)
+    first = tree if tree is not None else given_tree("huffman", params["arity"], classes, frequency)
+    model = Embedding.start(first, n_features, params["dim"], rng)
+    if tree is None and len(classes) > params["arity"]:
+        progress.say("first phase, with a Huffman tree")
+        learn(model, pieces, n_pieces, -(-n_epochs // FIRST_PHASE), params, progress)
+        model.tree = clustered_tree(model, pieces, frequency, params, seed)
+        model.vectors = no_vectors(model.tree, model.dim)
+    progress.say(
+        f"{n_features} features, {len(classes)} classes; tree: {model.tree.n_inner} nodes, "
+        f"depth {model.tree.max_depth}, mean {model.tree.mean_depth(frequency):.2f}"
+    )
+    return model
+
+
+def clustered_tree(
+    model: Embedding, pieces: Pieces, frequency: NDArray[np.float64], params: dict[str, Any], seed: int
+) -> LabelTree:
+    """The k-means tree of classes, each the mean direction of its embedded rows."""
+    n_classes = len(frequency)
+    sums = np.zeros((n_classes, model.dim))
+    for rows, order in pieces():
+        H = normalize(rows.X[order] @ model.embedding[:, : model.dim])
+        members = rows.weights[order], (rows.y[order], np.arange(len(order)))
+        sums += sparse.csr_array(members, shape=(n_classes, len(order))) @ H
+    centroids = float_csr(normalize(sums))
+    tree = cluster_centroids(centroids, frequency, params["arity"], seed, params["n_jobs"])
+    return tree.with_labels(model.tree.leaf_labels)

@@ -1,0 +1,188 @@
+"""Texts -> rows and labels: the pairs of near words that word2vec's skip-gram learns from."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, repeat
+from numbers import Real
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils import check_random_state
+
+from .validation import check_count
+
+Sentence = Sequence[str]
+
+
+class SkipGramPairs:
+    """Batches of (context, centre) pairs of words from texts, as many as there is disk.
+
+    A pair is a row with a one in the column of the context word, and as its label the number of
+    the word that it stands near to, as word2vec trains them. The texts are read once to count the
+    words, and once for each iteration over the batches; only one batch is in memory.
+
+    Parameters
+    ----------
+    sentences : path, or iterable of sequences of str
+        A text file, UTF-8, one sentence a line, words separated by white space; or sentences as
+        lists of words, given anew each time it is iterated over.
+    window : int, default=5
+        Most words between a word and its context, plus one. For each word a smaller window is drawn,
+        evenly from 1 to this, so that near words count more.
+    min_count : int, default=5
+        Rarer words are left out, before distances are counted.
+    subsample : float, default=1e-3
+        A word that makes up a share f of all words is kept with probability
+        ``sqrt(subsample / f) + subsample / f``, drawn for each occurrence; inf keeps all.
+    tokens_per_batch : int, default=10000
+        A batch ends with the sentence that reaches so many words.
+    random_state : int, RandomState instance or None, default=None
+        Draws windows and subsamples, anew for each iteration.
+
+    Attributes
+    ----------
+    vocabulary : ndarray of shape (n_words,), str
+        The words by falling frequency, ties in the order of the alphabet. Word i is column i of the rows
+        and label i.
+    counts : ndarray of shape (n_words,), int64
+        How often each occurs.
+    index : dict
+        The number of each word.
+    n_tokens : int
+        Words in the texts, rare ones included.
+
+    See Also
+    --------
+    HierarchicalSoftmaxEmbedding : Learns from them, by `fit_batches`.
+
+    References
+    ----------
+    .. [1] T. Mikolov, I. Sutskever, K. Chen, G. Corrado, J. Dean, "Distributed representations of words
+       and phrases and their compositionality", NIPS 2013.
+
+    Examples
+    --------
+    >>> from sk_hsm import HierarchicalSoftmaxEmbedding, SkipGramPairs
+    >>> texts = [["the", "cat", "sat"], ["the", "dog", "sat"]] * 50
+    >>> pairs = SkipGramPairs(texts, window=2, subsample=float("inf"), random_state=0)
+    >>> pairs.vocabulary.tolist(), pairs.counts.tolist()
+    (['sat', 'the', 'cat', 'dog'], [100, 100, 50, 50])
+    >>> embedding = HierarchicalSoftmaxEmbedding(dim=4, random_state=0)
+    >>> embedding = embedding.fit_batches(pairs, range(4), pairs.counts)
+    >>> embedding.embedding_[pairs.index["cat"]].shape
+    (4,)
+    """
+
+    def __init__(
+        self,
+        sentences: str | os.PathLike | Iterable[Sentence],
+        *,
+        window: int = 5,
+        min_count: int = 5,
+        subsample: float = 1e-3,
+        tokens_per_batch: int = 10_000,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
+        self.window = check_count("window", window)
+        self.min_count = check_count("min_count", min_count)
+        self.tokens_per_batch = check_count("tokens_per_batch", tokens_per_batch)
+        if not isinstance(subsample, Real) or not subsample > 0:
+            raise ValueError(f"subsample must be a number above 0, or inf to keep all, got {subsample!r}")
+        self.subsample = float(subsample)
+        if not isinstance(sentences, str | os.PathLike) and iter(sentences) is sentences:
+            raise TypeError(
+                "sentences must give the same texts each time, and a "
+                f"{type(sentences).__name__} can be read only once: pass a list or the path of a file"
+            )
+        self._sentences = sentences
+        self._seed = check_random_state(random_state).randint(2**31 - 1)
+        self._n_iterations = 0
+        self._count_words()
+
+    def __len__(self) -> int:
+        """Number of batches."""
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[tuple[sparse.csr_array, NDArray[np.int32]]]:
+        """The batches: rows (n_pairs, n_words) and labels (n_pairs,)."""
+        self._n_iterations += 1
+        rng = np.random.default_rng([self._seed, self._n_iterations])
+        for batch in self._batches():
+            yield self._pairs(batch, rng)
+
+    def _count_words(self) -> None:
+        counter: Counter[str] = Counter()
+        self._n_batches = 0
+        for batch in self._batches():
+            self._n_batches += 1
+            counter.update(chain.from_iterable(batch))
+        kept = [(-count, word) for word, count in counter.items() if count >= self.min_count]
+        if not kept:
+            raise ValueError(
+                f"no word of sentences occurs min_count={self.min_count} times, {len(counter)} occur at all: "
+                "pass more text, or a smaller min_count"
+            )
+        kept.sort()
+        self.vocabulary = np.array([word for _, word in kept])
+        self.counts = np.array([-count for count, _ in kept], dtype=np.int64)
+        self.index = {word: i for i, (_, word) in enumerate(kept)}
+        self.n_tokens = counter.total()
+        with np.errstate(over="ignore"):
+            ratio = self.subsample * (self.counts.sum() / self.counts)
+        self._keep = np.sqrt(ratio) + ratio
+
+    def _batches(self) -> Iterator[list[Sentence]]:
+        """Lists of sentences."""
+        batch, n_tokens = [], 0
+        for sentence in self._read():
+            if isinstance(sentence, str):
+                raise TypeError(
+                    f"sentences must be sequences of words, got the string {sentence[:40]!r}: split it"
+                )
+            batch.append(sentence)
+            n_tokens += len(sentence)
+            if n_tokens >= self.tokens_per_batch:
+                yield batch
+                batch, n_tokens = [], 0
+        if n_tokens:
+            yield batch
+
+    def _read(self) -> Iterable[Sentence]:
+        if not isinstance(self._sentences, str | os.PathLike):
+            yield from self._sentences
+            return
+        with open(self._sentences, encoding="utf-8") as file:
+            for line in file:
+                yield line.split()
+
+    def _pairs(
+        self, batch: list[Sentence], rng: np.random.Generator
+    ) -> tuple[sparse.csr_array, NDArray[np.int32]]:
+        """All pairs of a batch, centre by centre."""
+        word, sentence = self._encode(batch)
+        kept = rng.random(len(word)) < self._keep[word]
+        word, sentence = word[kept], sentence[kept]
+        window = rng.integers(1, self.window, len(word), endpoint=True)
+        offsets = np.concatenate([np.arange(-self.window, 0), np.arange(1, self.window + 1)])
+        context = np.arange(len(word))[:, None] + offsets
+        near = (np.abs(offsets) <= window[:, None]) & (context >= 0) & (context < len(word))
+        centre, _ = np.nonzero(near)
+        context = context[near]
+        together = sentence[context] == sentence[centre]
+        y, columns = word[centre[together]], word[context[together]]
+        ones = np.ones(len(columns), dtype=np.float32)
+        rows = ones, columns, np.arange(len(columns) + 1)
+        return sparse.csr_array(rows, shape=(len(columns), len(self.vocabulary))), y
+
+    def _encode(self, batch: list[Sentence]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The numbers of the words that are known, and of the sentences that they are in."""
+        lengths = [len(sentence) for sentence in batch]
+        tokens = chain.from_iterable(batch)
+        word = np.fromiter(map(self.index.get, tokens, repeat(-1)), np.int32, sum(lengths))
+        sentence = np.repeat(np.arange(len(batch), dtype=np.int32), lengths)
+        known = word >= 0
+        return word[known], sentence[known]

@@ -1,0 +1,349 @@
+"""The estimator that learns embeddings: what holds for every model, faults, real data."""
+
+import pickle
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import log_softmax
+from sklearn.base import clone
+from sklearn.datasets import load_digits
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, normalize
+from sklearn.utils.estimator_checks import check_estimator
+
+from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, LabelTree
+from sk_hsm.display import export_text
+from sk_hsm.metrics import log_loss, top_k_accuracy
+from sk_hsm.tree_builders import huffman_tree
+
+TREES = [("huffman", 2), ("kmeans", 2), ("kmeans", 4), ("balanced", 3), ("huffman", 40)]
+# steps in random order: a row of weight two is not the same as two rows, as for SGDClassifier
+ORDER = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "gradient descent depends on the order of rows"
+    for kind in ("dense", "sparse")
+}
+NO_ARRAY_API = "check_array_api_input"  # skipped by scikit-learn unless it is asked for
+
+
+def bags(n=400, n_classes=24, n_features=60, seed=0):
+    """Rows of a few features, most of them those of the label."""
+    rng = np.random.default_rng(seed)
+    y = np.minimum(rng.geometric(0.15, n) - 1, n_classes - 1)
+    own = rng.integers(0, n_features, (n_classes, 5))
+    columns = np.where(
+        rng.random((n, 6)) < 0.7, own[y][:, [0, 1, 2, 3, 4, 0]], rng.integers(0, n_features, (n, 6))
+    )
+    X = sparse.csr_array((np.ones(columns.size), (np.repeat(np.arange(n), 6), columns.ravel())))
+    X.resize((n, n_features))
+    return X, y
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        HierarchicalSoftmaxEmbedding(),
+        HierarchicalSoftmaxEmbedding(tree="kmeans", arity=3),
+        HierarchicalSoftmaxEmbedding(7, "balanced", arity=4, norm="l1", fit_intercept=False),
+    ],
+    ids=str,
+)
+def test_the_checks_of_scikit_learn(estimator):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=ORDER)
+    assert len(results) > 50
+    others = [r for r in results if r["status"] != "passed" and r["check_name"] not in {*ORDER, NO_ARRAY_API}]
+    assert [(r["check_name"], r["exception"]) for r in others] == []
+
+
+@pytest.mark.parametrize("tree, arity", TREES)
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_every_method_gives_the_same_distribution(tree, arity, fit_intercept):
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, tree, arity=arity, fit_intercept=fit_intercept, random_state=0)
+    est.fit(X, y)
+    proba = est.predict_proba(X)
+    n_classes = len(est.classes_)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
+    labels, top = est.predict_top_k(X, k=n_classes)
+    np.testing.assert_array_equal(top, -np.sort(-proba, axis=1))
+    np.testing.assert_array_equal(labels, est.classes_[np.argsort(-proba, axis=1, kind="stable")])
+    at = np.searchsorted(est.classes_, y)
+    np.testing.assert_array_equal(np.exp(est.log_proba_of(X, y)), proba[np.arange(len(y)), at])
+    np.testing.assert_allclose(est.predict_proba_sparse(X, k=n_classes).toarray(), proba, atol=1e-15)
+    drawn = est.sample(X[:1], 20_000, random_state=0)
+    share = np.bincount(np.searchsorted(est.classes_, drawn[0]), minlength=n_classes) / 20_000
+    assert np.abs(share - proba[0]).max() < 0.02
+
+
+@pytest.mark.parametrize("tree, arity", TREES)
+def test_probabilities_are_those_of_the_formula(tree, arity):
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, tree, arity=arity, random_state=0).fit(X, y)
+    H = normalize(X).toarray() @ est.embedding_
+    np.testing.assert_allclose(est.transform(X), H, atol=1e-5)
+    expected, first = np.zeros((len(y), len(est.classes_))), 0
+    for node in range(est.tree_.n_inner):
+        children = est.tree_.children[est.tree_.child_ptr[node] : est.tree_.child_ptr[node + 1]]
+        n = 1 if len(children) == 2 else len(children)
+        z = H @ est.node_vectors_[first : first + n].T + est.node_intercepts_[first : first + n]
+        first += n
+        log_p = log_softmax(z if n > 1 else np.column_stack([np.zeros(len(H)), z]), axis=1)
+        for place, child in enumerate(children):
+            expected[:, leaves_below(est.tree_, child)] += log_p[:, [place]]
+    assert first == len(est.node_vectors_) == len(est.node_intercepts_)
+    np.testing.assert_allclose(est.predict_log_proba(X), expected, rtol=1e-4, atol=1e-4)
+
+
+def leaves_below(tree, node):
+    if node >= tree.n_inner:
+        return [node - tree.n_inner]
+    children = tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]]
+    return [leaf for child in children for leaf in leaves_below(tree, child)]
+
+
+def test_one_feature_rows_give_embeddings():
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(est.transform(3.0 * np.eye(X.shape[1])), est.embedding_)
+    assert list(est.get_feature_names_out()[:2]) == [
+        "hierarchicalsoftmaxembedding0",
+        "hierarchicalsoftmaxembedding1",
+    ]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_rows_are_divided_by_their_norm(norm):
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, norm=norm, random_state=0).fit(X, y)
+    np.testing.assert_allclose(est.transform(X), normalize(X, norm) @ est.embedding_, atol=1e-5)
+    for factor in (1e-30, 1e30, 1e300):
+        np.testing.assert_allclose(est.transform(X * factor), est.transform(X), rtol=1e-5, atol=1e-6)
+
+
+def test_formats_of_x_do_not_matter():
+    X, y = bags()
+    fits = [
+        HierarchicalSoftmaxEmbedding(5, random_state=0).fit(rows, y).embedding_
+        for rows in (X, X.toarray(), X.tocsc(), sparse.csr_matrix(X), np.asfortranarray(X.toarray()))
+    ]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other, fits[0])
+
+
+def test_one_thread_gives_the_same_bits_and_n_jobs_alone_changes_nothing():
+    X, y = bags()
+    one, same, two = (
+        HierarchicalSoftmaxEmbedding(8, "kmeans", arity=4, n_jobs=n_jobs, random_state=0).fit(X, y)
+        for n_jobs in (1, 1, 2)
+    )
+    for other in (same, two):
+        np.testing.assert_array_equal(other.embedding_, one.embedding_)
+        np.testing.assert_array_equal(other.node_vectors_, one.node_vectors_)
+        np.testing.assert_array_equal(other.predict_proba(X), one.predict_proba(X))
+
+
+def test_lock_free_learning_learns_as_much():
+    X, y = bags(2000)
+    settings = dict(dim=8, random_state=0)
+    alone = HierarchicalSoftmaxEmbedding(**settings).fit(X, y)
+    together = HierarchicalSoftmaxEmbedding(**settings, lock_free=True, n_jobs=2).fit(X, y)
+    assert log_loss(together, X, y) == pytest.approx(log_loss(alone, X, y), rel=0.1)
+
+
+def test_fit_batches_of_one_batch_is_partial_fit_with_a_falling_rate():
+    X, y = bags()
+    batches = [(X[lo : lo + 100], y[lo : lo + 100]) for lo in range(0, 400, 100)]
+    est = HierarchicalSoftmaxEmbedding(8, n_epochs=3, random_state=0).fit_batches(batches)
+    assert len(est.loss_curve_) == 3
+    assert est.loss_curve_[2] < est.loss_curve_[0]
+    np.testing.assert_array_equal(est.classes_, np.unique(y))
+    counted = HierarchicalSoftmaxEmbedding(8, n_epochs=3, random_state=0)
+    counted.fit_batches(batches, *np.unique(y, return_counts=True))
+    np.testing.assert_array_equal(counted.embedding_, est.embedding_)
+    weighted = HierarchicalSoftmaxEmbedding(8, n_epochs=3, random_state=0)
+    weighted.fit_batches([(X, y, np.ones(len(y))) for X, y in batches])
+    np.testing.assert_array_equal(weighted.embedding_, est.embedding_)
+
+
+def test_the_order_of_classes_and_counts_goes_together():
+    X, y = bags()
+    classes, counts = np.unique(y, return_counts=True)
+    trees = [
+        HierarchicalSoftmaxEmbedding(4, n_epochs=1, random_state=0)
+        .fit_batches([(X, y)], classes[order], counts[order])
+        .tree_.parents
+        for order in (np.arange(len(classes)), np.arange(len(classes))[::-1])
+    ]
+    np.testing.assert_array_equal(*trees)
+
+
+def test_partial_fit_goes_on_from_where_it_was():
+    X, y = bags()
+    classes = np.arange(30)
+    est = HierarchicalSoftmaxEmbedding(8, random_state=0).partial_fit(X, y, classes)
+    losses, tree = [log_loss(est, X, y)], est.tree_
+    for _ in range(15):
+        est.partial_fit(X, y)
+        losses.append(log_loss(est, X, y))
+    assert losses[-1] < 0.8 * losses[0]
+    assert est.tree_ is tree
+    np.testing.assert_array_equal(est.classes_, classes)
+    # no step, no change
+    before = est.embedding_
+    est.set_params(learning_rate=1e-30).partial_fit(X, y)
+    np.testing.assert_array_equal(est.embedding_, before)
+
+
+def test_weights_of_zero_move_nothing():
+    X, y = bags()
+    weights = np.where(np.arange(len(y)) < 200, 0.0, 1.0)
+    one = HierarchicalSoftmaxEmbedding(4, huffman_tree(np.ones(30)), random_state=0)
+    other = clone(one)
+    one.partial_fit(X, y, range(30), weights)
+    other.partial_fit(X[200:], y[200:], range(30))
+    np.testing.assert_array_equal(one.embedding_, other.embedding_)
+
+
+def test_a_tree_of_ones_own():
+    X, y = bags(n_classes=4)
+    tree = LabelTree.from_nested([[0, 1], [2, 3]])
+    est = HierarchicalSoftmaxEmbedding(4, tree, random_state=0).fit(X, y)
+    assert est.tree_.path(3)[0].tolist() == tree.path(3)[0].tolist()
+    parents = HierarchicalSoftmaxEmbedding(4, tree.parents, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(parents.tree_.parents, tree.parents)
+
+
+def test_one_class_and_two():
+    X, y = bags()
+    one = HierarchicalSoftmaxEmbedding(4).fit(X, np.zeros(len(y)))
+    np.testing.assert_array_equal(one.predict_proba(X), 1)
+    assert one.node_vectors_.shape == (0, 4)
+    two = HierarchicalSoftmaxEmbedding(4, random_state=0).fit(X, y > 2)
+    assert two.node_vectors_.shape == (1, 4)
+    assert two.score(X, y > 2) > 0.8
+
+
+def test_rows_without_features_have_the_intercepts_alone():
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(4, random_state=0).fit(X, y)
+    nothing = est.predict_proba(sparse.csr_array((1, X.shape[1])))
+    np.testing.assert_array_equal(est.transform(sparse.csr_array((1, X.shape[1]))), 0)
+    root = est.tree_.children[: est.tree_.child_ptr[1]]
+    second = nothing[0, leaves_below(est.tree_, root[1])].sum()
+    assert second == pytest.approx(1 / (1 + np.exp(-float(est.node_intercepts_[0]))), rel=1e-5)
+
+
+def test_it_learns_digits():
+    X, y = load_digits(return_X_y=True)
+    train = np.arange(len(y)) % 3 > 0
+    est = HierarchicalSoftmaxEmbedding(16, "kmeans", random_state=0).fit(X[train], y[train])
+    assert est.score(X[~train], y[~train]) > 0.93
+    assert top_k_accuracy(est, X[~train], y[~train], 3) > 0.98
+
+
+def test_in_a_pipeline_and_a_grid():
+    X, y = bags()
+    search = GridSearchCV(HierarchicalSoftmaxEmbedding(n_epochs=5, random_state=0), {"dim": [1, 8]}, cv=2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rare classes
+        assert search.fit(X, y).best_params_ == {"dim": 8}
+    pipe = make_pipeline(FunctionTransformer(), HierarchicalSoftmaxEmbedding(3, random_state=0))
+    assert pipe.fit(X, y).transform(X).shape == (400, 3)
+    classifier = make_pipeline(
+        HierarchicalSoftmaxEmbedding(8, random_state=0), HierarchicalSoftmaxClassifier()
+    )
+    assert classifier.fit(X, y).score(X, y) > 0.6
+
+
+def test_saved_and_loaded_it_answers_the_same(tmp_path):
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, "kmeans", arity=3, random_state=0).fit(X, y)
+    joblib.dump(est, tmp_path / "model")
+    copies = [pickle.loads(pickle.dumps(est)), joblib.load(tmp_path / "model", mmap_mode="r")]
+    for copy in copies:
+        np.testing.assert_array_equal(copy.predict_proba(X), est.predict_proba(X))
+        np.testing.assert_array_equal(clone(copy).fit(X, y).embedding_, est.embedding_)
+        copy.partial_fit(X, y)
+    np.testing.assert_array_equal(copies[0].embedding_, copies[1].embedding_)
+
+
+def test_a_damaged_model_is_refused():
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, random_state=0).fit(X, y)
+    for name, cut in (("vectors", 1), ("intercepts", 2), ("vector_ptr", 1)):
+        state = est.__getstate__()
+        state["node_weights_"][name] = state["node_weights_"][name][:-cut]
+        with pytest.raises(ValueError, match="damaged"):
+            HierarchicalSoftmaxEmbedding().__setstate__(state)
+
+
+def test_a_failed_fit_changes_nothing():
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(8, random_state=0).fit(X, y)
+    before = est.predict_proba(X)
+    with pytest.raises(ValueError, match="overflow"):
+        est.set_params(learning_rate=1e30).fit(X, y)
+    with pytest.raises(ValueError, match="overflow"):
+        est.partial_fit(X, y)
+    with pytest.raises(ValueError, match="none of the"):
+        est.partial_fit(X, y + 1000)
+    with pytest.raises(ValueError, match="features"):
+        est.set_params(learning_rate=0.1).fit_batches([(X, y), (X[:, :5], y)])
+    np.testing.assert_array_equal(est.predict_proba(X), before)
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"dim": 0}, "dim"),
+        ({"arity": 1}, "arity"),
+        ({"norm": None}, "norm"),
+        ({"learning_rate": 0}, "learning_rate"),
+        ({"learning_rate": np.nan}, "learning_rate"),
+        ({"n_epochs": 0}, "n_epochs"),
+        ({"tree": "oak"}, "tree"),
+        ({"lock_free": 2}, "lock_free"),
+    ],
+)
+def test_wrong_parameters_are_named(params, message):
+    X, y = bags()
+    with pytest.raises(ValueError, match=f"'{message}' parameter"):
+        HierarchicalSoftmaxEmbedding(**params).fit(X, y)
+
+
+def test_wrong_batches_are_named():
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(4)
+    with pytest.raises(TypeError, match="batches must have a length .* got generator: use a list"):
+        est.fit_batches((X, y) for _ in range(3))
+    with pytest.raises(ValueError, match="at least one batch"):
+        est.fit_batches([])
+    with pytest.raises(ValueError, match="counts must have one number for each of classes"):
+        est.fit_batches([(X, y)], range(30), [1, 2])
+    with pytest.raises(ValueError, match="counts must have one number .* pass both"):
+        est.fit_batches([(X, y)], counts=[1, 2])
+    with pytest.raises(ValueError, match="not negative"):
+        est.fit_batches([(X, y)], [0, 1], [1, -2])
+    with pytest.raises(ValueError, match="classes must be passed on the first call"):
+        est.partial_fit(X, y)
+    assert not hasattr(est, "classes_")
+    with pytest.raises(NotFittedError):
+        est.transform(X)
+
+
+def test_embeddings_that_cannot_fit_in_memory_are_refused():
+    X = sparse.csr_array((np.ones(2), ([0, 1], [0, 2**31 - 2])), shape=(2, 2**31 - 1))
+    with pytest.raises(MemoryError, match="GiB"):
+        HierarchicalSoftmaxEmbedding(1000).fit(X, [0, 1])
+
+
+def test_it_can_be_printed():
+    X, y = bags(n_classes=4)
+    est = HierarchicalSoftmaxEmbedding(4, random_state=0).fit(X, y)
+    assert "3" in export_text(est)
