@@ -25,6 +25,8 @@ PIECE = 2**18
 # Of n_epochs="auto": so many, or more where rows are so few that less than VISITS would be made.
 EPOCHS = 5
 VISITS = 100_000
+# Numbers whose squares are no trouble.
+LARGE = 1e100
 # The share of the epochs that tree="kmeans" learns for with a Huffman tree first.
 FIRST_PHASE = 5
 
@@ -105,8 +107,11 @@ def no_vectors(tree: LabelTree, dim: int) -> NDArray[np.float32]:
 
 def unit_rows(X: Any, norm: str) -> sparse.csr_array:
     """Checked rows as float32 CSR, each divided by its norm."""
-    # first by the largest value, whose square may be too large for a float
-    return float_csr(normalize(normalize(X, "max"), norm))
+    X = X.astype(np.float64)
+    sizes = np.abs(X.data if sparse.issparse(X) else X)
+    if not (sizes.max(initial=0) < LARGE and sizes.min(initial=1, where=sizes > 0) > 1 / LARGE):
+        X = normalize(X, "max")
+    return float_csr(normalize(X, norm))
 
 
 def choose_n_epochs(n_epochs: int | str, n_rows: int) -> int:
