@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from peers import CACHE, GIB, METHODS, install, too_large
-from report import RESULTS, as_text, best_of, load, table
+from report import RESULTS, as_text, best_of, load, save, table
 
 HERE = Path(__file__).parent
 DATA = ["nextitem_ml100k", "lemma_ru", "lemma_ru_10k", "lemma_ru_dense", "lemma_pl_noun", "nextword_gcide"]
@@ -88,10 +88,7 @@ def recorded(records: list[dict], key: dict, default: bool, shape: dict, args: a
         or " ".join(f"{x} {result[x]:g}" for x in ("p1", "nll", "train_cpu_s") if x in result)
     )
     records.append(key | {"default": default} | result)
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = args.output.with_suffix(".unfinished")
-    unfinished.write_text("[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n")
-    unfinished.replace(args.output)
+    save(records, args.output)
     return records[-1]
 
 

@@ -35,6 +35,8 @@ ENVIRONMENTS = {
     # 0.9.3 trains to NaN
     "fasttext": (TESTED, [["fasttext-wheel==0.9.2", "numpy<2", "scipy"]]),
     "vw": (TESTED, [["vowpalwabbit==9.11.9", "numpy", "scipy"]]),
+    "gensim": (TESTED, [["gensim==4.4.0"]]),
+    "implicit": (TESTED, [["implicit==0.7.3"]]),
 }
 
 

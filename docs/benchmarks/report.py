@@ -29,6 +29,14 @@ def load(path: Path) -> list[dict]:
     return json.loads(path.read_text()) if path.exists() else []
 
 
+def save(records: list[dict], path: Path) -> None:
+    """Write a results file, a record a line; it is whole at any time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".unfinished")
+    unfinished.write_text("[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n")
+    unfinished.replace(path)
+
+
 def best_of(records: list[dict]) -> dict | None:
     """The best setting on held-out rows: by NLL, or by P@1 where scores are no distribution."""
     held = [record for record in records if record["split"] == "heldout" and "p1" in record]
