@@ -1,0 +1,92 @@
+"""Which item belongs to a user's others: this package beside popularity, item-kNN and matrix factorization.
+
+``python docs/benchmarks/recommend.py`` builds the sets of interactions.py, installs the libraries, tries each
+method's grid on one more held-out item of each user, and measures default and best setting on the test items.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+
+from compare import HERE
+from peers import install
+from report import FORMATS
+from runs import kept, medians, parser, recorded
+
+
+def grid(**values) -> list[dict]:
+    """All combinations."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
+SETS = {"films": True, "genes": False}  # of interactions.py: whether they have an order
+METHODS = {  # name: (environment, grid beside the default)
+    "popularity": ("implicit", []),
+    "markov": ("implicit", grid(prior=[1, 30, 100])),
+    "item_knn": ("implicit", grid(K=[50, 200, 1000])),
+    "als": ("implicit", grid(factors=[64, 256], regularization=[0.01, 1], alpha=[1, 10])),
+    "bpr": ("implicit", grid(factors=[128, 256], learning_rate=[0.01, 0.05], iterations=[100, 300])),
+    "sk_hsm": ("sk_hsm", []),
+    "sk_hsm_embedding": ("sk_hsm", grid(learning_rate=[0.05, 0.2, 0.5], n_epochs=[5, 20])),
+}
+COLUMNS = {
+    "recall@20": ("recall20", ".4f"),
+    "nDCG@20": ("ndcg20", ".4f"),
+    "train CPU s": ("train_cpu_s", ".1f"),
+    "wall s": ("train_wall_s", ".1f"),
+    "peak MB": ("peak_mb", ".0f"),
+}
+
+
+def build(args) -> None:
+    """Build the sets in our environment unless they are there."""
+    if not all((args.cache / "data" / name).exists() for name in args.data):
+        command = [
+            str(install("sk_hsm", args.cache)),
+            str(HERE / "interactions.py"),
+            "--cache",
+            str(args.cache),
+        ]
+        subprocess.run([*command, "--data", *args.data], check=True, stdout=sys.stderr)
+
+
+def compare(data: str, method: str, threads: int, records: list[dict], args) -> None:
+    """The grid on the validation items, then the default and the best of it on the test items."""
+    environment, others = METHODS[method]
+    key = {"data": data, "method": method, "threads": threads}
+
+    def run(part: str, params: dict, repeat: int = 0) -> None:
+        command = ["run_recommend.py", method, str(args.cache / "data" / data / part)]
+        command += ["--threads", str(threads), "--params", json.dumps(params)]
+        of = key | {"part": part, "params": params, "repeat": repeat}
+        recorded(records, of, environment, command, args)
+
+    chosen = [{}]
+    if others and not args.default_only:
+        for params in [{}, *others]:
+            run("valid", params)
+        tried = [r for r in records if key.items() <= r.items() and r["part"] == "valid" and "recall20" in r]
+        chosen.append(max(tried, key=lambda record: record["recall20"])["params"])
+    for params, repeat in itertools.product(chosen, range(args.repeats)):
+        run("test", params, repeat)
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    shared = parser(__doc__.splitlines()[0], METHODS, "recommend.json")
+    shared.add_argument("--data", nargs="+", choices=SETS, default=list(SETS), help="default: all")
+    shared.add_argument("--default-only", action="store_true", help="without the grids")
+    args = shared.parse_args()
+    forget = [{"data": data, "method": method} for data in args.data for method in args.methods]
+    records = kept(args, forget)
+    build(args)
+    for data, method, threads in itertools.product(args.data, args.methods, args.threads):
+        if method != "markov" or SETS[data]:
+            compare(data, method, threads, records, args)
+    shown = [record for record in records if record["part"] == "test"]
+    print(FORMATS[args.format](medians(shown, ["data", "method", "threads", "params"], COLUMNS)))
+
+
+if __name__ == "__main__":
+    main()
