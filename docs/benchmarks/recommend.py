@@ -12,21 +12,15 @@ import sys
 from compare import HERE
 from peers import install
 from report import FORMATS
-from runs import kept, medians, parser, recorded
-
-
-def grid(**values) -> list[dict]:
-    """All combinations."""
-    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
-
+from runs import grid, kept, medians, parser, recorded, tuned
 
 SETS = {"films": True, "genes": False}  # of interactions.py: whether they have an order
 METHODS = {  # name: (environment, grid beside the default)
     "popularity": ("implicit", []),
-    "markov": ("implicit", grid(prior=[1, 30, 100])),
+    "markov": ("implicit", grid(prior=[100, 1000, 3000])),
     "item_knn": ("implicit", grid(K=[50, 200, 1000])),
-    "als": ("implicit", grid(factors=[64, 256], regularization=[0.01, 1], alpha=[1, 10])),
-    "bpr": ("implicit", grid(factors=[128, 256], learning_rate=[0.01, 0.05], iterations=[100, 300])),
+    "als": ("implicit", grid(factors=[16, 64, 256], regularization=[0.01, 1], alpha=[1, 10])),
+    "bpr": ("implicit", grid(factors=[64, 256], learning_rate=[0.01, 0.05], iterations=[100, 300])),
     "sk_hsm": ("sk_hsm", []),
     "sk_hsm_embedding": ("sk_hsm", grid(learning_rate=[0.05, 0.2, 0.5], n_epochs=[5, 20])),
 }
@@ -52,31 +46,24 @@ def build(args) -> None:
 
 
 def compare(data: str, method: str, threads: int, records: list[dict], args) -> None:
-    """The grid on the validation items, then the default and the best of it on the test items."""
+    """Tune one method and test it."""
     environment, others = METHODS[method]
     key = {"data": data, "method": method, "threads": threads}
 
-    def run(part: str, params: dict, repeat: int = 0) -> None:
+    def run(part: str, params: dict, repeat: int) -> None:
         command = ["run_recommend.py", method, str(args.cache / "data" / data / part)]
         command += ["--threads", str(threads), "--params", json.dumps(params)]
         of = key | {"part": part, "params": params, "repeat": repeat}
         recorded(records, of, environment, command, args)
 
-    chosen = [{}]
-    if others and not args.default_only:
-        for params in [{}, *others]:
-            run("valid", params)
-        tried = [r for r in records if key.items() <= r.items() and r["part"] == "valid" and "recall20" in r]
-        chosen.append(max(tried, key=lambda record: record["recall20"])["params"])
-    for params, repeat in itertools.product(chosen, range(args.repeats)):
-        run("test", params, repeat)
+    tuned(records, key, others, "recall20", run, args)
 
 
 def main() -> None:
     """Run what is missing and print the table."""
     shared = parser(__doc__.splitlines()[0], METHODS, "recommend.json")
     shared.add_argument("--data", nargs="+", choices=SETS, default=list(SETS), help="default: all")
-    shared.add_argument("--default-only", action="store_true", help="without the grids")
+    shared.set_defaults(threads=[2])
     args = shared.parse_args()
     forget = [{"data": data, "method": method} for data in args.data for method in args.methods]
     records = kept(args, forget)

@@ -71,6 +71,16 @@ class SkHsm(Method):
         return self.model.log_proba_of(rows, y)
 
 
+class SkHsmEmbedding(SkHsm):
+    """The same tree over an embedding of the features, learned by SGD; its parameters are free."""
+
+    def fit(self, training):
+        from sk_hsm import HierarchicalSoftmaxEmbedding
+
+        params = {"n_jobs": self.threads, "random_state": 0} | self.params
+        self.model = HierarchicalSoftmaxEmbedding(**params).fit(*training)
+
+
 class Sklearn(Method):
     """A scikit-learn classifier: scores of all classes, in chunks of rows."""
 
@@ -222,7 +232,7 @@ class Omikuji(Method):
 
 
 class FastText(Method):
-    """fastText -loss hs. Its features are words: their values are lost."""
+    """fastText, with -loss hs unless told otherwise. Its features are words: their values are lost."""
 
     def training(self, X, y):
         if not sparse.issparse(X):
@@ -232,8 +242,8 @@ class FastText(Method):
     def fit(self, training):
         import fasttext
 
-        params = {"minCount": 1, "verbose": 0, "thread": self.threads} | self.params
-        self.model = fasttext.train_supervised(str(training), loss="hs", **params)
+        params = {"loss": "hs", "minCount": 1, "verbose": 0, "thread": self.threads} | self.params
+        self.model = fasttext.train_supervised(str(training), **params)
 
     def save(self):
         self.model.save_model(str(self.folder / "model.bin"))
@@ -290,10 +300,12 @@ METHODS = {
     "sk_hsm": SkHsm,
     "sk_hsm_3_trees": SkHsm,
     "sk_hsm_flat": SkHsm,
+    "sk_hsm_embedding": SkHsmEmbedding,
     "napkinxc_hsm": NapkinXC,
     "pecos": Pecos,
     "omikuji": Omikuji,
     "fasttext_hs": FastText,
+    "fasttext_softmax": FastText,
     "vw_plt": VowpalWabbit,
     "logistic_regression": LogisticRegression,
     "sgd": SGD,

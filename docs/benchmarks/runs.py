@@ -5,6 +5,7 @@ again unless ``--again`` says so.
 """
 
 import argparse
+import itertools
 import json
 import signal
 import statistics
@@ -17,6 +18,11 @@ from peers import CACHE, install
 from report import FORMATS, load, save
 
 
+def grid(**values) -> list[dict]:
+    """All combinations."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())]
+
+
 def parser(description: str, methods, output: str) -> argparse.ArgumentParser:
     """The command line that all share."""
     path = HERE / "results" / output
@@ -24,6 +30,7 @@ def parser(description: str, methods, output: str) -> argparse.ArgumentParser:
     found.add_argument("--methods", nargs="+", choices=methods, default=list(methods), help="default: all")
     found.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     found.add_argument("--repeats", type=int, default=1, help="runs of each, of which the table has medians")
+    found.add_argument("--default-only", action="store_true", help="without the grids")
     found.add_argument("--time-limit", type=float, default=3600, help="seconds a run (default 3600)")
     found.add_argument("--memory-limit", type=float, default=14, help="GiB a run (default 14)")
     found.add_argument("--output", type=Path, default=path, help=f"default {path}")
@@ -44,6 +51,21 @@ def recorded(records: list[dict], key: dict, environment: str, command: list[str
     print(result.get("failure") or json.dumps(result), flush=True)
     records.append(key | result)
     save(records, args.output)
+
+
+def tuned(records: list[dict], key: dict, others: list[dict], score: str, run, args) -> None:
+    """The default and `others` on rows for validation, then default and best of them on the test rows.
+
+    ``run(part, params, repeat)`` makes a record that holds key, part and params.
+    """
+    chosen = [{}]
+    if others and not args.default_only:
+        for params in [{}, *others]:
+            run("valid", params, 0)
+        tried = [r for r in records if key.items() <= r.items() and r["part"] == "valid" and score in r]
+        chosen.append(max(tried, key=lambda record: record[score])["params"])
+    for params, repeat in itertools.product(chosen, range(args.repeats)):
+        run("test", params, repeat)
 
 
 def kept(args, forget: list[dict]) -> list[dict]:
