@@ -16,11 +16,11 @@ OF_EMBEDDING = grid(learning_rate=[0.05, 0.2, 0.5], n_epochs=[5, 20])
 # None: not run. The softmax takes time that grows with classes: 40 CPU minutes an epoch of lemma_ru.
 GRIDS = {
     "lemma_ru": {
-        "fasttext_hs": grid(lr=[0.5, 1, 2], epoch=[25, 50]),
+        "fasttext_hs": grid(lr=[0.5, 1, 2], epoch=[25, 50]) + grid(lr=[0.2, 0.5], epoch=[100]),
         "fasttext_softmax": None,
     },
     "lemma_ru_10k": {
-        "fasttext_hs": grid(lr=[0.5, 1, 2], epoch=[25, 100]),
+        "fasttext_hs": grid(lr=[0.2, 0.5, 1], epoch=[25, 100]),
         "fasttext_softmax": grid(lr=[0.5, 1, 2], epoch=[10], dim=[50]),
     },
     "nextitem_ml100k": {
