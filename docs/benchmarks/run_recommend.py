@@ -7,6 +7,7 @@ recommended, by any method.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +123,7 @@ class Embedding(Classifier):
     def estimator(self):
         from sk_hsm import HierarchicalSoftmaxEmbedding
 
-        return HierarchicalSoftmaxEmbedding
+        return partial(HierarchicalSoftmaxEmbedding, tree="kmeans")
 
 
 METHODS = {
