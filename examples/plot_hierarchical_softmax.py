@@ -93,7 +93,7 @@ h = flat.embedding_[drinks]
 scores = flat.node_vectors_ @ h
 proba = np.exp(scores) / np.exp(scores).sum()
 print("as predict_proba:", np.allclose(proba, flat.predict_proba(X_words[[drinks]])))
-print("near 'drinks':", ", ".join(f"{words[w]} {proba[w]:.2f}" for w in np.argsort(-proba)[:8]))
+print("near 'drinks':", ", ".join(f"{words[w]} {proba[w]:.2f}" for w in np.argsort(-proba)[:6]))
 
 # %%
 # The trouble is the sum below the line. **One probability takes the scores of all words.**
@@ -397,7 +397,8 @@ moved_h = (after.embedding_ - model.embedding_)[drinks]
 changed = (after.node_vectors_ != model.node_vectors_).any(axis=1)
 print("node vectors moved by -rate * e * h:", np.allclose(moved_v, -rate * gradient_v, atol=1e-5))
 print("embedding moved by -rate * sum(e * v):", np.allclose(moved_h, -rate * gradient_h, atol=1e-5))
-print("nodes on the path:", nodes.tolist(), " nodes that changed:", np.flatnonzero(changed).tolist())
+print("nodes on the path: ", nodes.tolist())
+print("nodes that changed:", np.flatnonzero(changed).tolist())
 
 # %%
 # 9. Error signals while it learns
@@ -463,7 +464,7 @@ for which in (untrained, model):
         visits[nodes] += 1
     means.append(sums / np.maximum(visits, 1))
 
-print("node  pairs   mean error signal")
+print("node  pairs   mean error signal, before -> after")
 for node in np.argsort(-visits)[:7]:
     print(f"{node:>4}  {visits[node]:>5}   {means[0][node]:+.3f} -> {means[1][node]:+.3f}")
 
