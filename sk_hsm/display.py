@@ -38,7 +38,7 @@ def export_text(
 
     Parameters
     ----------
-    est : HierarchicalSoftmaxClassifier or LabelTree
+    est : HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding or LabelTree
         A fitted classifier, or a tree. For other names of the classes give
         ``clf.tree_.with_labels(names)``.
     max_depth : int, default=3
@@ -155,7 +155,7 @@ class LabelTreeDisplay:
 
         Parameters
         ----------
-        est : HierarchicalSoftmaxClassifier or LabelTree
+        est : HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding or LabelTree
             A fitted classifier, or a tree. For other names of the classes give
             ``clf.tree_.with_labels(names)``.
         max_depth : int, default=3
@@ -448,7 +448,7 @@ def _as_tree(est: Any) -> LabelTree:
     tree = getattr(est, "tree_", None)
     if not isinstance(tree, LabelTree):
         raise ValueError(
-            "est must be a fitted HierarchicalSoftmaxClassifier or a LabelTree, got "
+            "est must be a fitted estimator of this package or a LabelTree, got "
             f"{est!r:.60}; give the classifier itself where it is a step of a pipeline"
         )
     return tree

@@ -246,7 +246,12 @@ class HierarchicalSoftmaxEmbedding(
         TypeError
             If batches has no length, or can be iterated over only once.
         ValueError
-            As `fit`.
+            As `fit`, or if a batch has a label that is none of classes.
+
+        Notes
+        -----
+        What comes out depends on what batches give: :class:`SkipGramPairs` draws anew each time it is
+        iterated over, so the same result twice needs an object of its own each time.
         """
         check_batches(batches)
         with as_before_on_error(self):

@@ -40,14 +40,20 @@ class SkipGramPairs:
         ``sqrt(subsample / f) + subsample / f``, drawn for each occurrence; inf keeps all.
     tokens_per_batch : int, default=10000
         A batch ends with the sentence that reaches so many words.
+    vocabulary : sequence of str, default=None
+        The words, such as those of other texts that a model has learned from. None takes all of at
+        least `min_count`.
     random_state : int, RandomState instance or None, default=None
-        Draws windows and subsamples, anew for each iteration.
+        Draws windows and subsamples, anew for each iteration: it is the first iterations of two objects
+        that are the same, and their second ones, and so on.
 
     Attributes
     ----------
     vocabulary : ndarray of shape (n_words,), str
-        The words by falling frequency, ties in the order of the alphabet. Word i is column i of the rows
-        and label i.
+        The words, unless given by falling frequency, ties in the order of the alphabet. Word i is
+        column i of the rows and label i.
+    classes : ndarray of shape (n_words,), int32
+        The labels: 0, 1, ... n_words - 1.
     counts : ndarray of shape (n_words,), int64
         How often each occurs.
     index : dict
@@ -72,7 +78,7 @@ class SkipGramPairs:
     >>> pairs.vocabulary.tolist(), pairs.counts.tolist()
     (['sat', 'the', 'cat', 'dog'], [100, 100, 50, 50])
     >>> embedding = HierarchicalSoftmaxEmbedding(dim=4, random_state=0)
-    >>> embedding = embedding.fit_batches(pairs, range(4), pairs.counts)
+    >>> embedding = embedding.fit_batches(pairs, pairs.classes, pairs.counts)
     >>> embedding.embedding_[pairs.index["cat"]].shape
     (4,)
     """
@@ -85,6 +91,7 @@ class SkipGramPairs:
         min_count: int = 5,
         subsample: float = 1e-3,
         tokens_per_batch: int = 10_000,
+        vocabulary: Sequence[str] | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.window = check_count("window", window)
@@ -101,7 +108,7 @@ class SkipGramPairs:
         self._sentences = sentences
         self._seed = check_random_state(random_state).randint(2**31 - 1)
         self._n_iterations = 0
-        self._count_words()
+        self._count_words(vocabulary)
 
     def __len__(self) -> int:
         """Number of batches."""
@@ -114,26 +121,32 @@ class SkipGramPairs:
         for batch in self._batches():
             yield self._pairs(batch, rng)
 
-    def _count_words(self) -> None:
+    def _count_words(self, vocabulary: Sequence[str] | None) -> None:
         counter: Counter[str] = Counter()
         self._n_batches = 0
         for batch in self._batches():
             self._n_batches += 1
             counter.update(chain.from_iterable(batch))
-        kept = [(-count, word) for word, count in counter.items() if count >= self.min_count]
+        self.n_tokens = counter.total()
+        words = self._frequent(counter) if vocabulary is None else list(vocabulary)
+        self.vocabulary = np.array(words)
+        self.classes = np.arange(len(words), dtype=np.int32)
+        self.counts = np.array([counter[word] for word in words], dtype=np.int64)
+        self.index = {word: i for i, word in enumerate(words)}
+        if len(self.index) < len(words):
+            raise ValueError(f"vocabulary has {len(words)} words, but only {len(self.index)} different ones")
+        with np.errstate(over="ignore"):
+            ratio = self.subsample * (self.counts.sum() / np.maximum(self.counts, 1))
+        self._keep = np.sqrt(ratio) + ratio
+
+    def _frequent(self, counter: Counter[str]) -> list[str]:
+        kept = sorted((-count, word) for word, count in counter.items() if count >= self.min_count)
         if not kept:
             raise ValueError(
                 f"no word of sentences occurs min_count={self.min_count} times, {len(counter)} occur at all: "
                 "pass more text, or a smaller min_count"
             )
-        kept.sort()
-        self.vocabulary = np.array([word for _, word in kept])
-        self.counts = np.array([-count for count, _ in kept], dtype=np.int64)
-        self.index = {word: i for i, (_, word) in enumerate(kept)}
-        self.n_tokens = counter.total()
-        with np.errstate(over="ignore"):
-            ratio = self.subsample * (self.counts.sum() / self.counts)
-        self._keep = np.sqrt(ratio) + ratio
+        return [word for _, word in kept]
 
     def _batches(self) -> Iterator[list[Sentence]]:
         """Lists of sentences."""

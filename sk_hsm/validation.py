@@ -147,6 +147,8 @@ def float_csr(X: Any) -> sparse.csr_array:
             mask = values != 0
             columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), mask.shape)
             indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1))])
+            if indptr[-1] < 2**31:
+                indptr = indptr.astype(np.int32)  # else scipy makes the columns int64, too
             rows = sparse.csr_array((values[mask], columns[mask], indptr), shape=X.shape)
     if not np.isfinite(rows.data).all():
         raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
@@ -351,7 +353,7 @@ def encode_all(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
     if (at < 0).any():
         raise ValueError(
             f"y has the label {labels[at < 0].tolist()[0]!r}, which is none of the {len(classes)} "
-            "classes: name all classes in the first call of partial_fit, or call fit"
+            "classes: classes must name every label from the first call on, or call fit"
         )
     return at[y]
 

@@ -154,6 +154,17 @@ def test_faults(sentences, params, error, message):
         SkipGramPairs(sentences, **params)
 
 
+def test_a_vocabulary_of_other_texts():
+    words = ["b", "a", "never"]
+    pairs = SkipGramPairs([["a", "x", "b"]], window=1, subsample=float("inf"), vocabulary=words)
+    assert pairs.vocabulary.tolist() == words
+    assert pairs.classes.tolist() == [0, 1, 2]
+    assert pairs.counts.tolist() == [1, 1, 0]
+    assert all_pairs(pairs) == [(0, 1), (1, 0)]
+    with pytest.raises(ValueError, match="vocabulary has 2 words, but only 1 different"):
+        SkipGramPairs([["a"]], vocabulary=["a", "a"])
+
+
 def test_a_file_that_is_not_there():
     with pytest.raises(FileNotFoundError):
         SkipGramPairs("no such file.txt")
