@@ -30,6 +30,7 @@ from .embedding_training import (
     check_batches,
     choose_n_epochs,
     count_labels,
+    embedded_row,
     learn,
     shuffled,
     start_model,
@@ -41,7 +42,7 @@ from .label_tree import LabelTree
 from .node_weights import LINE
 from .predictions import TreePredictions
 from .progress import Progress
-from .validation import check_first_classes, check_same_classes
+from .validation import OneRow, check_first_classes, check_same_classes, one_row
 
 
 class HierarchicalSoftmaxEmbedding(
@@ -395,8 +396,12 @@ class HierarchicalSoftmaxEmbedding(
             If the matrix cannot fit in memory; nothing has been allocated then.
         """
         check_is_fitted(self)
+        return self._embed(X)
+
+    def _embed(self, X: Any) -> NDArray[np.float32]:
         X = self._validate_rows(X)
-        check_fits_in_memory("transform", X.shape[0], 4 * self._n_features_out, "transform")
+        what = f"the embedding of {X.shape[0]} rows"
+        check_fits_in_memory(what, X.shape[0], 4 * self._n_features_out, "partial batches")
         return np.asarray(unit_rows(X, self.norm) @ self.embedding_)
 
     @property
@@ -411,8 +416,11 @@ class HierarchicalSoftmaxEmbedding(
     def _n_features_out(self) -> int:
         return self.embedding_.shape[1]
 
-    def _queries(self, X: Any) -> NDArray[np.float32]:
-        return self.transform(X)
+    def _queries(self, X: Any) -> NDArray[np.float32] | OneRow:
+        if not hasattr(self, "classes_"):
+            check_is_fitted(self)
+        row = None if hasattr(self, "feature_names_in_") else one_row(X, self.n_features_in_)
+        return self._embed(X) if row is None else embedded_row(row, self.norm, self.embedding_)
 
     # -- scikit-learn -------------------------------------------------------
 

@@ -18,15 +18,15 @@ from .node_vectors import NodeVectors, vector_offsets
 from .node_weights import LINE, aligned_empty
 from .progress import Progress
 from .tree_builders import cluster_centroids, given_tree
-from .validation import check_classes, encode_known, encode_labels, float_csr, kernel_rows
+from .validation import OneRow, check_classes, encode_known, encode_labels, float_csr, kernel_rows
 
 # Rows between two looks at the clock and at the keyboard, each worth some microseconds.
 PIECE = 2**18
 # Of n_epochs="auto": so many, or more where rows are so few that less than VISITS would be made.
 EPOCHS = 5
 VISITS = 100_000
-# Numbers whose squares are no trouble.
-LARGE = 1e100
+# Numbers that are no trouble as float32, nor their inverses.
+LARGE = 1e30
 # The share of the epochs that tree="kmeans" learns for with a Huffman tree first.
 FIRST_PHASE = 5
 
@@ -107,11 +107,24 @@ def no_vectors(tree: LabelTree, dim: int) -> NDArray[np.float32]:
 
 def unit_rows(X: Any, norm: str) -> sparse.csr_array:
     """Checked rows as float32 CSR, each divided by its norm."""
-    X = X.astype(np.float64)
-    sizes = np.abs(X.data if sparse.issparse(X) else X)
+    X = sparse.csr_array(X, dtype=np.float64)
+    sizes = np.abs(X.data)
     if not (sizes.max(initial=0) < LARGE and sizes.min(initial=1, where=sizes > 0) > 1 / LARGE):
         X = normalize(X, "max")
+    X = X.astype(np.float32).astype(np.float64)  # the values that a row alone has
     return float_csr(normalize(X, norm))
+
+
+def embedded_row(row: OneRow, norm: str, embedding: NDArray[np.float32]) -> OneRow:
+    """The vector of one row, as kernels take it; what unit_rows makes of many, sooner."""
+    values = row.data.astype(np.float64)
+    # added up one by one, as normalize does
+    sums = np.cumsum(values * values if norm == "l2" else np.abs(values))
+    length = (np.sqrt(sums[-1]) if norm == "l2" else sums[-1]) if len(sums) else 0
+    unit = (values / (length or 1)).astype(np.float32)
+    rows = sparse.csr_array((unit, row.indices, row.indptr), shape=row.shape)
+    h, dim = (rows @ embedding)[0], embedding.shape[1]
+    return OneRow(np.array([0, dim], dtype=np.int64), np.arange(dim, dtype=np.int32), h, (1, dim))
 
 
 def choose_n_epochs(n_epochs: int | str, n_rows: int) -> int:

@@ -126,6 +126,19 @@ def test_rows_are_divided_by_their_norm(norm):
         np.testing.assert_allclose(est.transform(X * factor), est.transform(X), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_one_row_at_a_time_is_the_same(norm):
+    X, y = bags()
+    X = sparse.vstack([X * 1.7, sparse.csr_array((1, X.shape[1])), 1e-30 * X[:1]]).tocsr()
+    est = HierarchicalSoftmaxEmbedding(8, norm=norm, random_state=0).fit(X[:400], y)
+    est.set_output(transform="pandas")
+    together = est.predict_proba(X)
+    for i in [*range(20), 400, 401]:
+        for row in (X[[i]], X[[i]].toarray()):
+            np.testing.assert_allclose(est.predict_proba(row), together[[i]], atol=1e-6)
+            np.testing.assert_array_equal(est.predict_top_k(row, 3)[0], est.predict_top_k(X, 3)[0][[i]])
+
+
 def test_formats_of_x_do_not_matter():
     X, y = bags()
     fits = [
