@@ -22,7 +22,7 @@ METHODS = {  # name: (environment, grid beside the default)
     "als": ("implicit", grid(factors=[16, 64, 256], regularization=[0.01, 1], alpha=[1, 10, 40])),
     "bpr": ("implicit", grid(factors=[64, 256], learning_rate=[0.01, 0.05], iterations=[100, 300])),
     "sk_hsm": ("sk_hsm", []),
-    "sk_hsm_embedding": ("sk_hsm", grid(learning_rate=[0.1, 0.2, 0.3], arity=[2, 16])),
+    "sk_hsm_embedding": ("sk_hsm", grid(learning_rate=[0.05, 0.1, 0.2, 0.3], arity=[2, 16])),
 }
 COLUMNS = {
     "recall@20": ("recall20", ".4f"),

@@ -18,10 +18,11 @@ SETTINGS = {  # name: (method, parameters beside run_words.COMMON)
     "gensim_hs": ("gensim", {"hs": 1, "negative": 0, "alpha": 0.025}),
     "gensim_hs_.05": ("gensim", {"hs": 1, "negative": 0, "alpha": 0.05}),
     "gensim_negative": ("gensim", {"hs": 0, "negative": 5, "alpha": 0.025}),
-    "huffman_2": ("sk_hsm", {"tree": "huffman", "arity": 2}),
-    "huffman_16": ("sk_hsm", {"tree": "huffman", "arity": 16}),
-    "kmeans_2": ("sk_hsm", {"tree": "kmeans", "arity": 2}),
-    "huffman_2_lock_free": ("sk_hsm", {"tree": "huffman", "arity": 2, "lock_free": True}),
+    "huffman_2": ("sk_hsm", {"learning_rate": 0.05}),
+    "huffman_2_.1": ("sk_hsm", {"learning_rate": 0.1}),
+    "kmeans_2": ("sk_hsm", {"learning_rate": 0.05, "tree": "kmeans"}),
+    "kmeans_16": ("sk_hsm", {"learning_rate": 0.05, "tree": "kmeans", "arity": 16}),
+    "huffman_2_lock_free": ("sk_hsm", {"learning_rate": 0.05, "lock_free": True}),
 }
 COLUMNS = {
     "CPU s": ("train_cpu_s", ".0f"),
