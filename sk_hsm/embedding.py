@@ -136,7 +136,7 @@ class HierarchicalSoftmaxEmbedding(
     >>> from sklearn.datasets import load_digits
     >>> from sk_hsm import HierarchicalSoftmaxEmbedding
     >>> X, y = load_digits(return_X_y=True)
-    >>> embedding = HierarchicalSoftmaxEmbedding(dim=8, random_state=0).fit(X, y)
+    >>> embedding = HierarchicalSoftmaxEmbedding(dim=8, tree="kmeans", random_state=0).fit(X, y)
     >>> embedding.transform(X).shape
     (1797, 8)
     >>> bool(embedding.score(X, y) > 0.95)
