@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import repeat
 from numbers import Integral, Real
 from typing import Any
 
@@ -22,7 +23,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._state import as_before_on_error, pack_state, unpack_state
 from .embedding_training import (
-    PIECE,
     Embedding,
     LabelledRows,
     Piece,
@@ -31,8 +31,8 @@ from .embedding_training import (
     choose_n_epochs,
     count_labels,
     embedded_row,
+    in_pieces,
     learn,
-    shuffled,
     start_model,
     unit_rows,
     visit,
@@ -220,7 +220,11 @@ class HierarchicalSoftmaxEmbedding(
             frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(classes))
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
             n_epochs = choose_n_epochs(self.n_epochs, n_rows)
-            return self._fit(lambda: shuffled(rows, rng), -(-n_rows // PIECE), n_epochs, classes, frequency)
+
+            def pieces() -> list[Piece]:
+                return in_pieces(rows, rng.permutation(n_rows), self.get_params(deep=False))
+
+            return self._fit(pieces, len(pieces()), n_epochs, classes, frequency)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_batches(
@@ -316,13 +320,14 @@ class HierarchicalSoftmaxEmbedding(
                 check_same_classes(classes, self.classes_)
                 classes = self.classes_
             rows, _ = self._rows(X, y, sample_weight, classes, reset=first)
-            piece = Piece(rows, np.arange(len(rows.y)))
+            params, progress = self.get_params(deep=False), Progress(0)
+            pieces = in_pieces(rows, np.arange(len(rows.y)), params)
             if first:
                 frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(classes))
-                model = self._start(lambda: [piece], 1, 1, classes, frequency)
+                model = self._start(lambda: pieces, len(pieces), 1, classes, frequency)
             else:
                 model = Embedding.of_arrays(self.tree_, self.embedding_, self.node_weights_)
-            visit(model, piece, self.learning_rate, self.learning_rate, self.get_params(deep=False))
+            visit(model, pieces, repeat((self.learning_rate, self.learning_rate)), params, progress)
             return self._set_learned(model, classes)
 
     def _rows(

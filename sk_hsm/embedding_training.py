@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -163,11 +164,15 @@ def count_labels(batches: Iterable, classes: Any, counts: Any) -> tuple[NDArray[
     return classes, np.bincount(at[at >= 0], weights=counts[at >= 0], minlength=len(classes))
 
 
-def shuffled(rows: LabelledRows, rng: np.random.Generator) -> Iterator[Piece]:
-    """All rows in an order drawn from rng."""
-    order = rng.permutation(len(rows.y))
-    for lo in range(0, len(order), PIECE):
-        yield Piece(rows, order[lo : lo + PIECE])
+def n_threads_of(params: dict[str, Any]) -> int:
+    """How many threads may learn at the same time."""
+    return effective_n_jobs(params["n_jobs"]) if params["lock_free"] else 1
+
+
+def in_pieces(rows: LabelledRows, order: NDArray[np.int64], params: dict[str, Any]) -> list[Piece]:
+    """Rows in an order, so many at a time that every thread has several pieces."""
+    size = min(PIECE, -(-len(order) // (8 * n_threads_of(params)))) if params["lock_free"] else PIECE
+    return [Piece(rows, order[lo : lo + size]) for lo in range(0, len(order), size)]
 
 
 def learn(
@@ -179,43 +184,53 @@ def learn(
     progress: Progress,
 ) -> list[float]:
     """Visit all pieces n_epochs times, the rate falling to zero in a line; the mean log-loss of each."""
-    losses, done, last = [], 0, n_epochs * n_pieces
+    losses, last = [], n_epochs * n_pieces
     progress.start("learning", last)
+
+    def rate(done: int) -> float:
+        return params["learning_rate"] * max(0.0, 1 - done / last)
+
     for epoch in range(n_epochs):
-        loss = weight = 0.0
-        for piece in pieces():
-            rates = [params["learning_rate"] * max(0.0, 1 - at / last) for at in (done, done + 1)]
-            loss += visit(model, piece, *rates, params)
-            weight += float(piece.rows.weights[piece.order].sum(dtype=np.float64))
-            done += 1
-            progress.advance(1)
-        losses.append(loss / weight)
+        rates = ((rate(done), rate(done + 1)) for done in count(epoch * n_pieces))
+        losses.append(visit(model, pieces(), rates, params, progress))
         progress.say(f"epoch {epoch + 1} of {n_epochs}: mean log-loss {losses[-1]:.4g}")
     return losses
 
 
 def visit(
-    model: Embedding, piece: Piece, first_rate: float, last_rate: float, params: dict[str, Any]
+    model: Embedding,
+    pieces: Iterable[Piece],
+    rates: Iterable[tuple[float, float]],
+    params: dict[str, Any],
+    progress: Progress,
 ) -> float:
-    """A step for each row of a piece, from the first rate to the last; the sum of their log-losses.
+    """A step for each row, from the first rate of its piece to the last; the mean log-loss before them.
 
-    With lock_free each thread takes a part of the rows, and none waits for another [1]_.
+    With lock_free each thread takes a piece, and none waits for another [1]_. Meanwhile one of them makes
+    the next piece.
 
     .. [1] B. Recht, C. Re, S. Wright, F. Niu, "Hogwild!", NIPS 2011.
     """
-    n_threads = effective_n_jobs(params["n_jobs"]) if params["lock_free"] else 1
     ptr = vector_offsets(model.tree.child_ptr)
-    rows = piece.rows
-    arrays = ptr, *kernel_rows(rows.X), rows.y, rows.weights
-    settings = model.embedding, model.vectors, model.dim, params["fit_intercept"], first_rate, last_rate
+    learned = model.embedding, model.vectors, model.dim, params["fit_intercept"]
 
-    def run(order: NDArray[np.int64]) -> float:
-        return kernels.train_rows(model.tree, *arrays, order, *settings)
+    def run(piece: Piece, first_rate: float, last_rate: float) -> tuple[float, float]:
+        rows, order = piece
+        arrays = ptr, *kernel_rows(rows.X), rows.y, rows.weights, order
+        loss = kernels.train_rows(model.tree, *arrays, *learned, first_rate, last_rate)
+        progress.advance(1)
+        return loss, float(rows.weights[order].sum(dtype=np.float64))
 
-    parts = np.array_split(piece.order, n_threads)
-    if n_threads == 1:
-        return run(parts[0])
-    return sum(Parallel(n_jobs=n_threads, require="sharedmem")(delayed(run)(part) for part in parts))
+    tasks = zip(pieces, rates, strict=False)
+    n_threads = n_threads_of(params)
+    if n_threads == 1:  # of few rows there may be thousands of epochs, each faster than joblib
+        done = [run(piece, *rate) for piece, rate in tasks]
+    else:
+        done = Parallel(n_jobs=n_threads, require="sharedmem")(
+            delayed(run)(piece, *rate) for piece, rate in tasks
+        )
+    loss, weight = np.sum(done, axis=0)
+    return float(loss / weight)
 
 
 def start_model(

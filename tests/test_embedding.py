@@ -47,8 +47,8 @@ def bags(n=400, n_classes=24, n_features=60, seed=0):
     "estimator",
     [
         HierarchicalSoftmaxEmbedding(),
-        HierarchicalSoftmaxEmbedding(tree="kmeans", arity=3),
-        HierarchicalSoftmaxEmbedding(7, "balanced", arity=4, norm="l1", fit_intercept=False),
+        HierarchicalSoftmaxEmbedding(tree="kmeans", arity=3, n_epochs=100),
+        HierarchicalSoftmaxEmbedding(7, "balanced", arity=4, norm="l1", fit_intercept=False, n_epochs=100),
     ],
     ids=str,
 )
