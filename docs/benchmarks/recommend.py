@@ -19,7 +19,7 @@ METHODS = {  # name: (environment, grid beside the default)
     "popularity": ("implicit", []),
     "markov": ("implicit", grid(prior=[100, 1000, 3000])),
     "item_knn": ("implicit", grid(K=[50, 200, 1000])),
-    "als": ("implicit", grid(factors=[16, 64, 256], regularization=[0.01, 1], alpha=[1, 10, 40])),
+    "als": ("implicit", grid(factors=[16, 64, 256], regularization=[0.01], alpha=[1, 10, 40])),
     "bpr": ("implicit", grid(factors=[64, 256], learning_rate=[0.01, 0.05], iterations=[100, 300])),
     "sk_hsm": ("sk_hsm", []),
     "sk_hsm_embedding": ("sk_hsm", grid(learning_rate=[0.05, 0.1, 0.2, 0.3], arity=[2, 16])),
