@@ -36,6 +36,7 @@ from .embedding_training import (
     start_model,
     unit_rows,
     visit,
+    with_rows,
 )
 from .inference import check_fits_in_memory
 from .label_tree import LabelTree
@@ -262,12 +263,12 @@ class HierarchicalSoftmaxEmbedding(
         check_batches(batches)
         with as_before_on_error(self):
             classes, frequency = count_labels(batches, classes, counts)
-            X, *_ = next(iter(batches))
+            X, *_ = next(with_rows(batches))
             self._validate_rows(X, reset=True)
             n_epochs = choose_n_epochs(self.n_epochs, int(frequency.sum()))
 
             def pieces() -> Iterator[Piece]:
-                for X, y, *weight in batches:
+                for X, y, *weight in with_rows(batches):
                     rows, _ = self._rows(X, y, *weight or [None], classes, reset=False)
                     yield Piece(rows, np.arange(len(rows.y)))
 

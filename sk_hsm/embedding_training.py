@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -130,7 +130,7 @@ def embedded_row(row: OneRow, norm: str, embedding: NDArray[np.float32]) -> OneR
 
 def choose_n_epochs(n_epochs: int | str, n_rows: int) -> int:
     """The number itself, or what "auto" means."""
-    return max(EPOCHS, -(-VISITS // n_rows)) if n_epochs == "auto" else int(n_epochs)
+    return max(EPOCHS, -(-VISITS // max(n_rows, 1))) if n_epochs == "auto" else int(n_epochs)
 
 
 def check_batches(batches: Any) -> None:
@@ -144,6 +144,17 @@ def check_batches(batches: Any) -> None:
         raise ValueError("batches must hold at least one batch, got none")
 
 
+def with_rows(batches: Iterable) -> Iterator[tuple]:
+    """The batches that are not empty, which SkipGramPairs can give where few words are kept."""
+    some = False
+    for batch in batches:
+        if np.shape(batch[1])[0]:
+            some = True
+            yield batch
+    if not some:
+        raise ValueError("batches must hold at least one row, got only empty ones")
+
+
 def count_labels(batches: Iterable, classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """The sorted classes and how often each occurs: as given, or from a pass over batches."""
     if counts is not None and (classes is None or np.shape(counts) != np.shape(classes)):
@@ -152,7 +163,7 @@ def count_labels(batches: Iterable, classes: Any, counts: Any) -> tuple[NDArray[
             f"{np.shape(classes)}: pass both, or neither"
         )
     if counts is None:
-        parts = [encode_labels(y) for _, y, *_ in batches]
+        parts = [encode_labels(y) for _, y, *_ in with_rows(batches)]
         labels = np.concatenate([labels for labels, _ in parts])
         counts = np.concatenate([np.bincount(y, minlength=len(labels)) for labels, y in parts])
     else:

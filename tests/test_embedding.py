@@ -350,6 +350,17 @@ def test_wrong_batches_are_named():
         est.transform(X)
 
 
+def test_empty_batches_are_passed_over():
+    X, y = bags()
+    one, other = (HierarchicalSoftmaxEmbedding(4, n_epochs=2, random_state=0) for _ in range(2))
+    one.fit_batches([(X, y)], *np.unique(y, return_counts=True))
+    other.fit_batches([(X, y), (X[:0], y[:0])])
+    np.testing.assert_array_equal(one.classes_, other.classes_)
+    assert np.isfinite(other.embedding_).all()
+    with pytest.raises(ValueError, match="at least one row"):
+        other.fit_batches([(X[:0], y[:0])])
+
+
 def test_embeddings_that_cannot_fit_in_memory_are_refused():
     X = sparse.csr_array((np.ones(2), ([0, 1], [0, 2**31 - 2])), shape=(2, 2**31 - 1))
     with pytest.raises(MemoryError, match="GiB"):
