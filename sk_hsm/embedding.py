@@ -33,6 +33,7 @@ from .embedding_training import (
     embedded_row,
     in_pieces,
     learn,
+    piece_starts,
     start_model,
     unit_rows,
     visit,
@@ -220,12 +221,13 @@ class HierarchicalSoftmaxEmbedding(
             n_rows = len(rows.y)
             frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(classes))
             rng = np.random.default_rng(check_random_state(self.random_state).randint(2**31 - 1))
-            n_epochs = choose_n_epochs(self.n_epochs, n_rows)
+            n_epochs, params = choose_n_epochs(self.n_epochs, n_rows), self.get_params(deep=False)
+            n_pieces = len(piece_starts(n_rows, params))
 
             def pieces() -> list[Piece]:
-                return in_pieces(rows, rng.permutation(n_rows), self.get_params(deep=False))
+                return in_pieces(rows, rng.permutation(n_rows), params)
 
-            return self._fit(pieces, len(pieces()), n_epochs, classes, frequency)
+            return self._fit(pieces, n_pieces, n_epochs, classes, frequency)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_batches(

@@ -180,10 +180,16 @@ def n_threads_of(params: dict[str, Any]) -> int:
     return effective_n_jobs(params["n_jobs"]) if params["lock_free"] else 1
 
 
+def piece_starts(n_rows: int, params: dict[str, Any]) -> range:
+    """Where pieces begin: of so many rows that every thread has several."""
+    n_threads = n_threads_of(params)
+    return range(0, n_rows, PIECE if n_threads == 1 else min(PIECE, -(-n_rows // (8 * n_threads))))
+
+
 def in_pieces(rows: LabelledRows, order: NDArray[np.int64], params: dict[str, Any]) -> list[Piece]:
-    """Rows in an order, so many at a time that every thread has several pieces."""
-    size = min(PIECE, -(-len(order) // (8 * n_threads_of(params)))) if params["lock_free"] else PIECE
-    return [Piece(rows, order[lo : lo + size]) for lo in range(0, len(order), size)]
+    """Rows in an order."""
+    starts = piece_starts(len(order), params)
+    return [Piece(rows, order[lo : lo + starts.step]) for lo in starts]
 
 
 def learn(

@@ -59,6 +59,13 @@ def test_nothing_but_the_four_dependencies_is_imported(path):
     assert not any(name.startswith("matplotlib") for name in at_top)
 
 
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.rglob("*.py[xd]"), *ROOT.rglob("*.h")]), ids=lambda path: path.name
+)
+def test_files_of_kernels_are_short(path):
+    assert path.read_text(encoding="utf-8").count("\n") <= 500
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=lambda path: path.stem)
 def test_functions_and_files_are_short(path):
     text = path.read_text()

@@ -8,7 +8,8 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
-from .paths cimport Candidate, Heap, Model, Query, better, children_log_proba, close_model, open_model, pop, push
+from .paths cimport Candidate, Heap, better, pop, push
+from .scores cimport Model, Query, children_log_proba, close_model, open_model
 
 # the most that rounding can put between a class and the bound of those not yet seen
 cdef double ROUNDING = 1e-12

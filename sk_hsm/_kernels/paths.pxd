@@ -1,37 +1,4 @@
-from libc.stdint cimport int32_t, int64_t, uint32_t
-
-from .packing cimport Packed
-
-cdef struct Model:
-    int n_inner
-    int max_arity
-    const int32_t* parents
-    const int32_t* positions
-    const int32_t* child_ptr
-    const int32_t* children
-    # biases; and if weights are not packed in steps of this size, their lines and keys, too
-    float step
-    Packed packed
-    const float* lines
-    const int64_t* line_ptr
-    const uint32_t* keys
-    const int64_t* key_ptr
-    const int32_t* buckets
-    const int64_t* bucket_ptr
-    const int32_t* shifts
-    # or, if there are any, dense vectors of so many features
-    const float* vectors
-    const float* intercepts
-    const int64_t* vector_ptr
-    int dim
-    # scratch: logits and log-probabilities of one node's children
-    float* logit
-    double* log_p
-
-cdef struct Query:
-    const int32_t* indices
-    const float* data
-    int n
+from libc.stdint cimport int32_t
 
 cdef struct Candidate:
     double log_p
@@ -44,9 +11,6 @@ cdef struct Heap:
     Py_ssize_t capacity
     bint worst_first
 
-cdef int open_model(Model* m, tree, weights) except -1
-cdef void close_model(Model* m) noexcept nogil
-cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil
 cdef bint better(Candidate a, Candidate b) noexcept nogil
 cdef int push(Heap* heap, Candidate item) noexcept nogil
 cdef Candidate pop(Heap* heap) noexcept nogil
