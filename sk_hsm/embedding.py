@@ -253,7 +253,7 @@ class HierarchicalSoftmaxEmbedding(
         Raises
         ------
         TypeError
-            If batches has no length, or can be iterated over only once.
+            If batches has no length, can be iterated over only once, or does not give tuples.
         ValueError
             As `fit`, or if a batch has a label that is none of classes.
 

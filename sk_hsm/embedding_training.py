@@ -148,6 +148,11 @@ def with_rows(batches: Iterable) -> Iterator[tuple]:
     """The batches that are not empty, which SkipGramPairs can give where few words are kept."""
     some = False
     for batch in batches:
+        if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
+            raise TypeError(
+                "batches must give tuples (X, y) or (X, y, sample_weight), got "
+                f"{type(batch).__name__}{f' of {len(batch)}' if isinstance(batch, tuple | list) else ''}"
+            )
         if np.shape(batch[1])[0]:
             some = True
             yield batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import chain, repeat
 from numbers import Real
 
@@ -100,6 +100,11 @@ class SkipGramPairs:
         if not isinstance(subsample, Real) or not subsample > 0:
             raise ValueError(f"subsample must be a number above 0, or inf to keep all, got {subsample!r}")
         self.subsample = float(subsample)
+        if not isinstance(sentences, str | os.PathLike | Iterable):
+            raise TypeError(
+                "sentences must be the path of a file or an iterable of lists of words, got "
+                f"{type(sentences).__name__}"
+            )
         if not isinstance(sentences, str | os.PathLike) and iter(sentences) is sentences:
             raise TypeError(
                 "sentences must give the same texts each time, and a "
@@ -156,6 +161,8 @@ class SkipGramPairs:
                 raise TypeError(
                     f"sentences must be sequences of words, got the string {sentence[:40]!r}: split it"
                 )
+            if not isinstance(sentence, Sized):
+                raise TypeError(f"sentences must be sequences of words, got {sentence!r:.40}: pass lists")
             batch.append(sentence)
             n_tokens += len(sentence)
             if n_tokens >= self.tokens_per_batch:

@@ -337,6 +337,10 @@ def test_wrong_batches_are_named():
         est.fit_batches((X, y) for _ in range(3))
     with pytest.raises(ValueError, match="at least one batch"):
         est.fit_batches([])
+    with pytest.raises(TypeError, match=r"tuples \(X, y\) or \(X, y, sample_weight\), got tuple of 1"):
+        est.fit_batches([(X,)])
+    with pytest.raises(TypeError, match=r"tuples \(X, y\) .*, got ndarray"):
+        est.fit_batches([X.toarray()])
     with pytest.raises(ValueError, match="counts must have one number for each of classes"):
         est.fit_batches([(X, y)], range(30), [1, 2])
     with pytest.raises(ValueError, match="counts must have one number .* pass both"):

@@ -143,6 +143,8 @@ def test_words_that_stand_together_get_like_vectors():
         ((s for s in [["a"]]), {}, TypeError, "generator can be read only once"),
         ([["a", "b"]], {}, ValueError, "min_count=5 times, 2 occur at all"),
         ([], {}, ValueError, "0 occur at all"),
+        (5, {}, TypeError, "sentences must be the path of a file or an iterable .*, got int"),
+        ([1, 2], {}, TypeError, "sentences must be sequences of words, got 1: pass lists"),
         ([["a"]], {"window": 0}, ValueError, "window must be an integer of 1 or more, got 0"),
         ([["a"]], {"subsample": 0}, ValueError, "subsample must be a number above 0"),
         ([["a"]], {"subsample": float("nan")}, ValueError, "subsample must be a number above 0"),
