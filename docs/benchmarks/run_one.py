@@ -17,6 +17,7 @@ from scipy import sparse
 
 CHUNK = 2000  # rows whose scores for all classes are held at a time
 EXPANDED = 2000  # most rows for the log-likelihood of a library that gives no more than its k best
+HELD = 2_000_000  # answers of such a library that are held at a time
 
 # -- methods: fit, top5, log_proba, save ------------------------------------
 
@@ -359,12 +360,10 @@ def expanded(best, y, n_classes: int) -> np.ndarray:
     ``best(numbers, k)`` yields a dict from class to probability for each of these rows.
     """
     proba = np.zeros(min(EXPANDED, len(y)))
-    left = np.arange(len(proba))
     for k in (100, n_classes):
-        proba[left] = [found.get(y[i], 0) for i, found in zip(left, best(left, k), strict=True)]
-        left = np.flatnonzero(proba == 0)
-        if not len(left):
-            break
+        left, size = np.flatnonzero(proba == 0), 1 + HELD // k
+        for some in (left[i : i + size] for i in range(0, len(left), size)):
+            proba[some] = [found.get(y[i], 0) for i, found in zip(some, best(some, k), strict=True)]
     return np.log(np.maximum(proba, np.finfo(np.float32).tiny))
 
 
