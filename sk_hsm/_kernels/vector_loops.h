@@ -21,16 +21,22 @@ TARGET static void NAME(dots)(float *scores, float *const *vectors, int n, const
     }
 }
 
-/* back += errors[i] vectors[i], as they were; vectors[i] -= errors[i] h */
+/* back += errors[i] vectors[i], as they were; vectors[i] -= errors[i] h. A line of all vectors at a time, so that
+   those of back and h stay in registers. */
 TARGET static void NAME(steps)(float *const *vectors, const float *errors, int n, float *back, const float *h,
                                int width) {
-    for (int i = 0; i < n; i++) {
-        float *v = vectors[i], e = errors[i];
-        for (int l = 0; l < width; l += PACK) {
-            NAME(pack) before = AT(v, l);
-            AT(back, l) += e * before;
-            AT(v, l) = before - e * AT(h, l);
+    for (int l = 0; l < width; l += LINE) {
+        NAME(pack) sum[LINE / PACK], by[LINE / PACK];
+        for (int k = 0; k < LINE / PACK; k++) sum[k] = AT(back, l + k * PACK), by[k] = AT(h, l + k * PACK);
+        for (int i = 0; i < n; i++) {
+            float *v = vectors[i] + l, e = errors[i];
+            for (int k = 0; k < LINE / PACK; k++) {
+                NAME(pack) before = AT(v, k * PACK);
+                sum[k] += e * before;
+                AT(v, k * PACK) = before - e * by[k];
+            }
         }
+        for (int k = 0; k < LINE / PACK; k++) AT(back, l + k * PACK) = sum[k];
     }
 }
 
