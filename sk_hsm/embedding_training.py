@@ -108,12 +108,19 @@ def no_vectors(tree: LabelTree, dim: int) -> NDArray[np.float32]:
 
 def unit_rows(X: Any, norm: str) -> sparse.csr_array:
     """Checked rows as float32 CSR, each divided by its norm."""
+    if sparse.issparse(X) and are_one_hot(X):
+        return sparse.csr_array(X, dtype=np.float32)
     X = sparse.csr_array(X, dtype=np.float64)
     sizes = np.abs(X.data)
     if not (sizes.max(initial=0) < LARGE and sizes.min(initial=1, where=sizes > 0) > 1 / LARGE):
         X = normalize(X, "max")
     X = X.astype(np.float32).astype(np.float64)  # the values that a row alone has
     return float_csr(normalize(X, norm))
+
+
+def are_one_hot(X: sparse.csr_array) -> bool:
+    """Whether each row is a single one, as those of SkipGramPairs: it is its own unit row."""
+    return bool(X.nnz == X.shape[0] and (X.data == 1).all() and (np.diff(X.indptr) == 1).all())
 
 
 def embedded_row(row: OneRow, norm: str, embedding: NDArray[np.float32]) -> OneRow:

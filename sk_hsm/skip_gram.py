@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_random_state
 
+from ._kernels.pairs import window_pairs
 from .validation import check_count
 
 Sentence = Sequence[str]
@@ -186,17 +187,11 @@ class SkipGramPairs:
         word, sentence = self._encode(batch)
         kept = rng.random(len(word)) < self._keep[word]
         word, sentence = word[kept], sentence[kept]
-        window = rng.integers(1, self.window, len(word), endpoint=True)
-        offsets = np.concatenate([np.arange(-self.window, 0), np.arange(1, self.window + 1)])
-        context = np.arange(len(word))[:, None] + offsets
-        near = (np.abs(offsets) <= window[:, None]) & (context >= 0) & (context < len(word))
-        centre, _ = np.nonzero(near)
-        context = context[near]
-        together = sentence[context] == sentence[centre]
-        y, columns = word[centre[together]], word[context[together]]
-        ones = np.ones(len(columns), dtype=np.float32)
-        rows = ones, columns, np.arange(len(columns) + 1)
-        return sparse.csr_array(rows, shape=(len(columns), len(self.vocabulary))), y
+        windows = rng.integers(1, self.window, len(word), endpoint=True)
+        contexts, centres = np.empty((2, 2 * windows.sum()), dtype=np.int32)
+        n = window_pairs(word, sentence, windows, contexts, centres)
+        rows = np.ones(n, dtype=np.float32), contexts[:n], np.arange(n + 1, dtype=np.int32)
+        return sparse.csr_array(rows, shape=(n, len(self.vocabulary))), centres[:n]
 
     def _encode(self, batch: list[Sentence]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The numbers of the words that are known, and of the sentences that they are in."""

@@ -18,6 +18,7 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, LabelTree
 from sk_hsm.display import export_text
+from sk_hsm.embedding_training import unit_rows
 from sk_hsm.metrics import log_loss, top_k_accuracy
 from sk_hsm.tree_builders import huffman_tree
 
@@ -115,6 +116,15 @@ def test_one_feature_rows_give_embeddings():
         "hierarchicalsoftmaxembedding0",
         "hierarchicalsoftmaxembedding1",
     ]
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_rows_that_are_nearly_one_hot_are_divided_by_their_norm_too(norm):
+    for rows in ([[1, 0, 0]], [[2, 0, 0]], [[0, 0, 0], [1, 1, 0]], [[-1, 0, 0]], [[1, 0, 0], [0, 0.5, 0]]):
+        X = np.array(rows, dtype=float)
+        unit = unit_rows(sparse.csr_array(X), norm)
+        assert unit.dtype == np.float32
+        np.testing.assert_array_equal(unit.toarray(), normalize(X, norm).astype(np.float32))
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2"])

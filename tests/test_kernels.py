@@ -14,7 +14,19 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 
 from sk_hsm import LabelTree
-from sk_hsm._kernels import ascent, embedding, forests, nodes, packing, paths, priors, reference, rows, trees
+from sk_hsm._kernels import (
+    ascent,
+    embedding,
+    forests,
+    nodes,
+    packing,
+    pairs,
+    paths,
+    priors,
+    reference,
+    rows,
+    trees,
+)
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
 from sk_hsm.packed_weights import PackedWeights
 from sk_hsm.priors import PRIORS, Penalties, Penalty
@@ -23,7 +35,7 @@ from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [ascent, embedding, forests, nodes, packing, paths, priors, rows, trees]
+MODULES = [ascent, embedding, forests, nodes, packing, pairs, paths, priors, rows, trees]
 
 
 def kernel_functions(module):

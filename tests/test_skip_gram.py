@@ -2,9 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from sk_hsm import HierarchicalSoftmaxEmbedding, SkipGramPairs
+from sk_hsm._kernels import pairs as kernels
+from sk_hsm._kernels import reference
 
 ALL = dict(min_count=1, subsample=float("inf"))
 
@@ -42,6 +46,20 @@ def test_a_window_of_one_gives_every_neighbour_in_order():
         for i, centre in enumerate(ids):
             expected += [(ids[j], centre) for j in (i - 1, i + 1) if 0 <= j < len(ids)]
     assert all_pairs(pairs) == expected
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 60), window=st.sampled_from([1, 2, 5, 100]))
+def test_the_kernel_is_its_twin(seed, n, window):
+    rng = np.random.default_rng(seed)
+    words = rng.integers(0, 20, n).astype(np.int32)
+    sentences = np.sort(rng.integers(0, 8, n)).astype(np.int32)
+    windows = rng.integers(1, window, n, endpoint=True)
+    found = []
+    for function in (kernels.window_pairs, reference.window_pairs):
+        contexts, centres = np.full((2, 2 * windows.sum()), -1, dtype=np.int32)
+        found.append((function(words, sentences, windows, contexts, centres), contexts, centres))
+    for ours, twin in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, twin)
 
 
 def test_windows_are_drawn_evenly():

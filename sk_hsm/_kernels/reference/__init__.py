@@ -13,6 +13,7 @@ from .embedding import train_rows
 from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer
 from .packing import count_entries, pack_weights, unpack_node
+from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .rows import hash_rows, is_plain, sum_magnitudes
@@ -37,5 +38,6 @@ __all__ = [
     "top_k",
     "train_rows",
     "unpack_node",
+    "window_pairs",
     "write_guess",
 ]
