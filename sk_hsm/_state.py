@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ._version import __version__
 from .label_tree import LabelTree
+from .multi_index import SearchIndex
 from .node_vectors import NodeVectors
 from .node_weights import NodeWeights
 from .packed_weights import MARGIN, PackedWeights
@@ -39,6 +40,8 @@ def pack_state(state: dict[str, Any]) -> dict[str, Any]:
     if "tree_" in state:
         state["tree_"] = state["tree_"].__getstate__()
         state["node_weights_"] = state["node_weights_"].to_arrays()
+    if "_index" in state:
+        state["_index"] = state["_index"].to_arrays()
     if "trees_" in state:
         state["trees_"] = [tree.__getstate__() for tree in state["trees_"]]
         state["node_weights_"] = [weights.to_arrays() for weights in state["node_weights_"]]
@@ -57,6 +60,8 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
     state = {name: value for name, value in state.items() if name not in _HEADER}
     if "tree_" in state:
         state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"])
+    if "_index" in state:
+        state["_index"] = _unpack_index(state["_index"], state["_vectors"])
     if "trees_" in state:
         models = zip(state["trees_"], state["node_weights_"], strict=True)
         models = [_unpack_model(tree, weights) for tree, weights in models]
@@ -107,3 +112,24 @@ def _weight_offsets(weights: dict[str, NDArray], n_inner: int) -> list[tuple[NDA
     else:
         offsets.append((weights["key_ptr"], len(weights["keys"])))
     return offsets
+
+
+def _unpack_index(arrays: dict[str, NDArray], vectors: NDArray[np.float32]) -> SearchIndex:
+    """ValueError where arrays of a damaged model do not fit together."""
+    index = SearchIndex(arrays)
+    K, n_classes = index.n_codewords, len(vectors)
+    ptr, members, cells = index.cell_ptr, index.members, index.cells
+    fit = [len(array) == n_classes for array in (members, cells, index.cumulated, index.weights)]
+    fit += [index.codewords.shape == (2 * K, vectors.shape[1]), len(ptr) == K * K + 1]
+    fit += [
+        array.shape[:1] == (K,) and array.shape[1] >= K
+        for array in (index.cell_weights, index.radii, index.tops)
+    ]
+    fit += [ptr[0] == 0, ptr[-1] == n_classes, np.all(ptr[1:] >= ptr[:-1])]
+    fit += [members.min() >= 0, members.max() < n_classes, cells.min() >= 0, cells.max() < K * K]
+    if not all(fit):
+        raise ValueError(
+            f"this model is damaged: the {K} codewords of its {n_classes} classes do not fit their cells, "
+            "save it again or fit it again"
+        )
+    return index

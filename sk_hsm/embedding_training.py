@@ -1,11 +1,10 @@
-"""Batches of checked rows -> embeddings of features and vectors of nodes, by gradient descent."""
+"""Batches of checked rows, and gradient descent on them, whatever the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -13,23 +12,21 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
 
-from ._kernels import embedding as kernels
-from .label_tree import LabelTree
-from .node_vectors import NodeVectors, vector_offsets
 from .node_weights import LINE, aligned_empty
 from .progress import Progress
-from .tree_builders import cluster_centroids, given_tree
-from .validation import OneRow, check_classes, encode_known, encode_labels, float_csr, kernel_rows
+from .validation import OneRow, check_classes, encode_known, encode_labels, float_csr
 
-# Rows between two looks at the clock and at the keyboard, each worth some microseconds.
+# Rows between two looks at the clock and at the keyboard, each worth some microseconds; and less where an
+# epoch has less than PIECES of them, but not less than this.
 PIECE = 2**18
+PIECES = 8
+LEAST_PIECE = 2**12
 # Of n_epochs="auto": so many, or more where rows are so few that less than VISITS would be made.
 EPOCHS = 5
 VISITS = 100_000
 # Numbers that are no trouble as float32, nor their inverses.
 LARGE = 1e30
-# The share of the epochs that tree="kmeans" learns for with a Huffman tree first.
-FIRST_PHASE = 5
+OVERFLOW = "learning_rate={} made the embeddings overflow: decrease it, or divide sample_weight by its mean"
 
 
 class LabelledRows(NamedTuple):
@@ -51,45 +48,28 @@ class Piece(NamedTuple):
 Pieces = Callable[[], Iterable[Piece]]
 
 
-@dataclass
-class Embedding:
-    """A tree, and what is learned: rows of whole cache lines, longer than dim, as kernels like them."""
+class Model(Protocol):
+    """What learns from pieces."""
 
-    tree: LabelTree
-    dim: int
-    embedding: NDArray[np.float32]
-    vectors: NDArray[np.float32]  # an intercept in column dim
-
-    @classmethod
-    def start(cls, tree: LabelTree, n_features: int, dim: int, rng: np.random.Generator) -> Embedding:
-        """Embeddings drawn evenly between -1 / 2 dim and 1 / 2 dim; no node knows anything."""
-        embedding = padded(rng.random((n_features, dim), dtype=np.float32))
-        embedding[:, :dim] -= 0.5
-        embedding /= dim
-        return cls(tree, dim, embedding, no_vectors(tree, dim))
-
-    @classmethod
-    def of_arrays(cls, tree: LabelTree, embedding: NDArray[np.float32], nodes: NodeVectors) -> Embedding:
-        """To be trained further; the arrays are copied."""
-        dim = embedding.shape[1]
-        vectors = padded(nodes.vectors)
-        vectors[:, dim] = nodes.intercepts
-        return cls(tree, dim, padded(embedding), vectors)
-
-    def to_arrays(self) -> tuple[NDArray[np.float32], NodeVectors]:
-        """What of_arrays takes."""
-        arrays = dict(
-            vectors=np.ascontiguousarray(self.vectors[:, : self.dim]),
-            intercepts=np.ascontiguousarray(self.vectors[:, self.dim]),
-            vector_ptr=vector_offsets(self.tree.child_ptr),
-        )
-        return np.ascontiguousarray(self.embedding[:, : self.dim]), NodeVectors(arrays)
+    def train(self, piece: Piece, params: dict[str, Any], first_rate: float, last_rate: float) -> float:
+        """A step for each row, the rate falling from the first to the last; the sum of weight * log-loss."""
 
     @property
     def is_finite(self) -> bool:
         """Whether no number has overflowed."""
-        # a sum of numbers is finite if they are, unless they are about to overflow themselves
-        return bool(np.isfinite(self.embedding.sum()) and np.isfinite(self.vectors.sum()))
+
+
+def first_embeddings(n_features: int, dim: int, size: float, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Drawn evenly between -1 / 2 size and 1 / 2 size, padded."""
+    embedding = padded(rng.random((n_features, dim), dtype=np.float32))
+    embedding[:, :dim] -= 0.5
+    embedding /= size
+    return embedding
+
+
+def is_finite(array: NDArray[np.float32]) -> bool:
+    """Whether no number of it has overflowed, or is about to."""
+    return bool(np.isfinite(array.sum()))
 
 
 def padded(array: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -101,15 +81,12 @@ def padded(array: NDArray[np.float32]) -> NDArray[np.float32]:
     return out
 
 
-def no_vectors(tree: LabelTree, dim: int) -> NDArray[np.float32]:
-    """Vectors of zeros for every node."""
-    return padded(np.zeros((vector_offsets(tree.child_ptr)[-1], dim), dtype=np.float32))
-
-
-def unit_rows(X: Any, norm: str) -> sparse.csr_array:
-    """Checked rows as float32 CSR, each divided by its norm."""
+def unit_rows(X: Any, norm: str | None) -> sparse.csr_array:
+    """Checked rows as float32 CSR, each divided by its norm, unless that is None."""
     if sparse.issparse(X) and are_one_hot(X):
         return sparse.csr_array(X, dtype=np.float32)
+    if norm is None:
+        return float_csr(X)
     X = sparse.csr_array(X, dtype=np.float64)
     sizes = np.abs(X.data)
     if not (sizes.max(initial=0) < LARGE and sizes.min(initial=1, where=sizes > 0) > 1 / LARGE):
@@ -123,16 +100,14 @@ def are_one_hot(X: sparse.csr_array) -> bool:
     return bool(X.nnz == X.shape[0] and (X.data == 1).all() and (np.diff(X.indptr) == 1).all())
 
 
-def embedded_row(row: OneRow, norm: str, embedding: NDArray[np.float32]) -> OneRow:
-    """The vector of one row, as kernels take it; what unit_rows makes of many, sooner."""
+def unit_row(row: OneRow, norm: str | None) -> sparse.csr_array:
+    """What unit_rows makes of many, of one, sooner."""
     values = row.data.astype(np.float64)
     # added up one by one, as normalize does
     sums = np.cumsum(values * values if norm == "l2" else np.abs(values))
-    length = (np.sqrt(sums[-1]) if norm == "l2" else sums[-1]) if len(sums) else 0
+    length = (np.sqrt(sums[-1]) if norm == "l2" else sums[-1]) if norm and len(sums) else 0
     unit = (values / (length or 1)).astype(np.float32)
-    rows = sparse.csr_array((unit, row.indices, row.indptr), shape=row.shape)
-    h, dim = (rows @ embedding)[0], embedding.shape[1]
-    return OneRow(np.array([0, dim], dtype=np.int64), np.arange(dim, dtype=np.int32), h, (1, dim))
+    return sparse.csr_array((unit, row.indices, row.indptr), shape=row.shape)
 
 
 def choose_n_epochs(n_epochs: int | str, n_rows: int) -> int:
@@ -194,8 +169,8 @@ def n_threads_of(params: dict[str, Any]) -> int:
 
 def piece_starts(n_rows: int, params: dict[str, Any]) -> range:
     """Where pieces begin: of so many rows that every thread has several."""
-    n_threads = n_threads_of(params)
-    return range(0, n_rows, PIECE if n_threads == 1 else min(PIECE, -(-n_rows // (8 * n_threads))))
+    size = -(-n_rows // (PIECES * n_threads_of(params)))
+    return range(0, n_rows, min(PIECE, max(LEAST_PIECE, size)))
 
 
 def in_pieces(rows: LabelledRows, order: NDArray[np.int64], params: dict[str, Any]) -> list[Piece]:
@@ -205,7 +180,7 @@ def in_pieces(rows: LabelledRows, order: NDArray[np.int64], params: dict[str, An
 
 
 def learn(
-    model: Embedding,
+    model: Model,
     pieces: Pieces,
     n_pieces: int,
     n_epochs: int,
@@ -227,7 +202,7 @@ def learn(
 
 
 def visit(
-    model: Embedding,
+    model: Model,
     pieces: Iterable[Piece],
     rates: Iterable[tuple[float, float]],
     params: dict[str, Any],
@@ -240,15 +215,11 @@ def visit(
 
     .. [1] B. Recht, C. Re, S. Wright, F. Niu, "Hogwild!", NIPS 2011.
     """
-    ptr = vector_offsets(model.tree.child_ptr)
-    learned = model.embedding, model.vectors, model.dim, params["fit_intercept"]
 
     def run(piece: Piece, first_rate: float, last_rate: float) -> tuple[float, float]:
-        rows, order = piece
-        arrays = ptr, *kernel_rows(rows.X), rows.y, rows.weights, order
-        loss = kernels.train_rows(model.tree, *arrays, *learned, first_rate, last_rate)
+        loss = model.train(piece, params, first_rate, last_rate)
         progress.advance(1)
-        return loss, float(rows.weights[order].sum(dtype=np.float64))
+        return loss, float(piece.rows.weights[piece.order].sum(dtype=np.float64))
 
     tasks = zip(pieces, rates, strict=False)
     n_threads = n_threads_of(params)
@@ -260,46 +231,3 @@ def visit(
         )
     loss, weight = np.sum(done, axis=0)
     return float(loss / weight)
-
-
-def start_model(
-    pieces: Pieces,
-    n_pieces: int,
-    n_epochs: int,
-    classes: NDArray[Any],
-    frequency: NDArray[np.float64],
-    n_features: int,
-    params: dict[str, Any],
-    seed: int,
-    progress: Progress,
-) -> Embedding:
-    """A model that has its tree; for "kmeans", embeddings of a first phase, too."""
-    rng = np.random.default_rng(seed)
-    tree = given_tree(params["tree"], params["arity"], classes, frequency)
-    first = tree if tree is not None else given_tree("huffman", params["arity"], classes, frequency)
-    model = Embedding.start(first, n_features, params["dim"], rng)
-    if tree is None and len(classes) > params["arity"]:
-        progress.say("first phase, with a Huffman tree")
-        learn(model, pieces, n_pieces, -(-n_epochs // FIRST_PHASE), params, progress)
-        model.tree = clustered_tree(model, pieces, frequency, params, seed)
-        model.vectors = no_vectors(model.tree, model.dim)
-    progress.say(
-        f"{n_features} features, {len(classes)} classes; tree: {model.tree.n_inner} nodes, "
-        f"depth {model.tree.max_depth}, mean {model.tree.mean_depth(frequency):.2f}"
-    )
-    return model
-
-
-def clustered_tree(
-    model: Embedding, pieces: Pieces, frequency: NDArray[np.float64], params: dict[str, Any], seed: int
-) -> LabelTree:
-    """The k-means tree of classes, each the mean direction of its embedded rows."""
-    n_classes = len(frequency)
-    sums = np.zeros((n_classes, model.dim))
-    for rows, order in pieces():
-        H = normalize(rows.X[order] @ model.embedding[:, : model.dim])
-        members = rows.weights[order], (rows.y[order], np.arange(len(order)))
-        sums += sparse.csr_array(members, shape=(n_classes, len(order))) @ H
-    centroids = float_csr(normalize(sums))
-    tree = cluster_centroids(centroids, frequency, params["arity"], seed, params["n_jobs"])
-    return tree.with_labels(model.tree.leaf_labels)

@@ -55,20 +55,19 @@ def top_k(
 
 
 def sparse_proba(
-    models: Models, X: Any, k: int, n_jobs: int | None, min_log_proba: float
+    top_k: Callable[[Any], tuple[NDArray[np.int32], NDArray[np.float64]]], X: Any, k: int, n_classes: int
 ) -> sparse.csr_array:
-    """Probabilities of the k best classes that reach min_log_proba, (n_samples, n_classes)."""
+    """The k probabilities that are above zero among those that top_k gives, (n_samples, n_classes)."""
     # as many rows at a time as have their answers in working_memory
     size = max(1, int(get_config()["working_memory"] * 2**20 / (24 * k)))
     parts = []
     for lo in range(0, X.shape[0], size):
-        block = X if size >= X.shape[0] else X[lo : lo + size]
-        classes, log_proba = top_k(models, block, k, n_jobs, min_log_proba)
+        classes, log_proba = top_k(X if size >= X.shape[0] else X[lo : lo + size])
         kept = log_proba > -np.inf
         indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(kept, axis=1))])
         parts.append(
             sparse.csr_array(
-                (np.exp(log_proba[kept]), classes[kept], indptr), shape=(len(classes), models[0][0].n_classes)
+                (np.exp(log_proba[kept]), classes[kept], indptr), shape=(len(classes), n_classes)
             )
         )
     proba = parts[0] if len(parts) == 1 else sparse.csr_array(sparse.vstack(parts, format="csr"))

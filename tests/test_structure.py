@@ -13,12 +13,14 @@ ROOT = Path(sk_hsm.__file__).parent
 # a module may import those on lines below its own
 LAYERS = [
     ["display", "metrics", "model_selection"],
-    ["classifier", "embedding", "skip_gram"],
+    ["classifier", "embedding", "sampled_softmax", "skip_gram"],
+    ["embedding_base", "tree_embedding", "flat_softmax"],
     ["_state", "predictions", "training", "embedding_training"],
+    ["scan"],
     ["inference"],
     ["regularization"],
     ["solvers"],
-    ["packed_weights", "node_vectors"],
+    ["packed_weights", "node_vectors", "multi_index"],
     ["tree_builders", "node_weights", "priors"],
     ["label_tree", "validation", "progress", "_version"],
     ["tree_checks"],

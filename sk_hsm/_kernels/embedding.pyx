@@ -14,9 +14,17 @@ cdef extern from "vectors.h" nogil:
         void (*steps)(
             float** vectors, const float* errors, int n, float* back, const float* h, int width
         ) noexcept nogil
-        void (*axpy)(float* y, float a, const float* x, int width) noexcept nogil
     VectorLoops vector_loops()
     enum: LINE
+    void embed(
+        const VectorLoops* loops, float* h, const int32_t* features, const float* values, int64_t n,
+        const float* embedding, int width
+    )
+    void move_embedding(
+        const VectorLoops* loops, const float* back, const int32_t* features, const float* values, int64_t n,
+        float* embedding, int width
+    )
+    void prefetch_embedding(const int32_t* features, int64_t n, const float* embedding, int width)
     void sigmoids(float* scores, int n)
     void softmax(float* scores, int n)
     void prefetch_vector(const float* x, int width)
@@ -24,11 +32,6 @@ cdef extern from "vectors.h" nogil:
 
 # exp is taken as 0 below this
 cdef double LEAST = 8.7e-27
-
-# features of the next row that are fetched ahead
-cdef enum:
-    AHEAD = 4
-
 
 cdef struct Path:
     # of one class, from its leaf up: how many vectors each node has, and which child is taken
@@ -152,7 +155,7 @@ def train_rows(
     cdef const int32_t[::1] parents = tree.parents, positions = tree.positions
     cdef int n_inner = tree.n_inner, width = vectors.shape[1]
     cdef Py_ssize_t i, n = order.shape[0]
-    cdef int64_t row, j
+    cdef int64_t row, begin, size, ahead
     cdef int32_t before = -1
     cdef float rate
     cdef float* scratch
@@ -171,12 +174,13 @@ def train_rows(
     with nogil:
         for i in range(n):
             row = order[i]
-            if i + 1 < n:
-                for j in range(indptr[order[i + 1]], min(indptr[order[i + 1] + 1], indptr[order[i + 1]] + AHEAD)):
-                    prefetch_vector(&embedding[indices[j], 0], width)
-            memset(h, 0, 2 * width * sizeof(float))
-            for j in range(indptr[row], indptr[row + 1]):
-                loops.axpy(h, data[j], &embedding[indices[j], 0], width)
+            begin, size = indptr[row], indptr[row + 1] - indptr[row]
+            ahead = order[i + 1] if i + 1 < n else row
+            prefetch_embedding(
+                &indices[indptr[ahead]], indptr[ahead + 1] - indptr[ahead], &embedding[0, 0], width
+            )
+            embed(&loops, h, &indices[begin], &data[begin], size, &embedding[0, 0], width)
+            memset(back, 0, width * sizeof(float))
             if fit_intercept:
                 h[dim] = 1
             if classes[row] != before:
@@ -189,8 +193,7 @@ def train_rows(
             loss -= weights[row] * to_steps(&path, rate)
             loops.steps(path.vectors, path.scores, path.total, back, h, width)
             back[dim] = 0
-            for j in range(indptr[row], indptr[row + 1]):
-                loops.axpy(&embedding[indices[j], 0], -data[j], back, width)
+            move_embedding(&loops, back, &indices[begin], &data[begin], size, &embedding[0, 0], width)
         close_path(&path)
         free(scratch)
     return loss

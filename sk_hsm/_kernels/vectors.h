@@ -67,8 +67,66 @@ static inline void softmax(float *scores, int n) {
     for (int l = 0; l < width; l += LINE) line_scale(scores + l, 1.0f / total);
 }
 
+/* the l-th number and those after it, and numbers that exp is nil of where there are no more */
+static inline void copy_line(float *line, const float *x, int l, int n) {
+    for (int c = 0; c < LINE; c++) line[c] = l + c < n ? x[l + c] : -1e30f;
+}
+
+/* exp(scores), of scores up to 0; up to whole lines are written to, with zeros */
+static inline void exponentials(float *out, const float *scores, int n) {
+    for (int l = 0; l < n; l += LINE) {
+        float z[LINE];
+        copy_line(z, scores, l, n);
+        line_exp(out + l, z, 0.0f);
+    }
+}
+
+/* the logarithm of the sum of exp(scores) */
+static inline double log_sum_exp(const float *scores, int n) {
+    float top = scores[0], z[LINE], e[LINE];
+    double total = 0.0;
+    int l = 0;
+    for (int c = 1; c < n; c++) top = scores[c] > top ? scores[c] : top;
+    for (; l + LINE <= n; l += LINE) {
+        line_exp(e, scores + l, top);
+        total += line_sum(e);
+    }
+    if (l < n) {
+        copy_line(z, scores, l, n);
+        line_exp(e, z, top);
+        total += line_sum(e);
+    }
+    return (double)top + log(total);
+}
+
+static inline double weighted_sum(const float *x, const float *weights, int width) {
+    double total = 0.0;
+    for (int l = 0; l < width; l += LINE) total += line_dot(x + l, weights + l);
+    return total;
+}
+
 static inline void prefetch_vector(const float *x, int width) {
     for (int l = 0; l < width; l += LINE) prefetch(x + l);
+}
+
+/* features of a row that are fetched ahead */
+#define AHEAD 4
+
+static inline void prefetch_embedding(const int32_t *features, int64_t n, const float *embedding, int width) {
+    for (int64_t j = 0; j < n && j < AHEAD; j++) prefetch_vector(embedding + (int64_t)features[j] * width, width);
+}
+
+/* h = sum of value * embedding over a row's n non-zeros */
+static inline void embed(const VectorLoops *loops, float *h, const int32_t *features, const float *values, int64_t n,
+                         const float *embedding, int width) {
+    memset(h, 0, width * sizeof(float));
+    for (int64_t j = 0; j < n; j++) loops->axpy(h, values[j], embedding + (int64_t)features[j] * width, width);
+}
+
+/* the embeddings of a row's n non-zeros -= value * back */
+static inline void move_embedding(const VectorLoops *loops, const float *back, const int32_t *features,
+                                  const float *values, int64_t n, float *embedding, int width) {
+    for (int64_t j = 0; j < n; j++) loops->axpy(embedding + (int64_t)features[j] * width, -values[j], back, width);
 }
 
 #endif

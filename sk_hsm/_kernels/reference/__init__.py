@@ -10,6 +10,7 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 
 from .ascent import ascend_dual
 from .embedding import train_rows
+from .flat import train_flat_rows
 from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer
 from .packing import count_entries, pack_weights, unpack_node
@@ -17,6 +18,8 @@ from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .rows import hash_rows, is_plain, sum_magnitudes
+from .sampling import draw_classes
+from .scan import best_of_scores, log_totals, score_classes, search_cells
 from .trees import contract_binary, huffman_parents, kmeans_split
 
 __all__ = [
@@ -25,17 +28,23 @@ __all__ = [
     "all_log_proba",
     "ascend_dual",
     "average_top_k",
+    "best_of_scores",
     "contract_binary",
     "count_entries",
+    "draw_classes",
     "hash_rows",
     "huffman_parents",
     "is_plain",
     "kmeans_split",
+    "log_totals",
     "pack_weights",
     "path_log_proba",
     "sample_classes",
+    "score_classes",
+    "search_cells",
     "sum_magnitudes",
     "top_k",
+    "train_flat_rows",
     "train_rows",
     "unpack_node",
     "window_pairs",

@@ -20,3 +20,8 @@ def mix(x):
     x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
     x = (x ^ (x >> 27)) * 0x94D049BB133111EB % 2**64
     return x ^ (x >> 31)
+
+
+def uniform_number(number):
+    """Between 0 and 1, by the number alone."""
+    return (mix(number % 2**64) >> 11) / 2**53
