@@ -188,6 +188,7 @@ class SkipGramPairs:
         kept = rng.random(len(word)) < self._keep[word]
         word, sentence = word[kept], sentence[kept]
         windows = rng.integers(1, self.window, len(word), endpoint=True)
+        windows = np.minimum(windows, np.bincount(sentence)[sentence])  # whole sentences may be asked for
         contexts, centres = np.empty((2, 2 * windows.sum()), dtype=np.int32)
         n = window_pairs(word, sentence, windows, contexts, centres)
         rows = np.ones(n, dtype=np.float32), contexts[:n], np.arange(n + 1, dtype=np.int32)

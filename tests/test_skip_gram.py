@@ -62,6 +62,13 @@ def test_the_kernel_is_its_twin(seed, n, window):
         np.testing.assert_array_equal(ours, twin)
 
 
+def test_a_window_may_be_far_wider_than_sentences():
+    # a smaller one than 3 is drawn once in 2**39 times: each word is paired with all of its sentence
+    sentences = [["a", "b", "c", "d"]] * 2500
+    pairs = SkipGramPairs(sentences, window=2**40, **ALL, random_state=0)
+    assert len(all_pairs(pairs)) == 2500 * 12
+
+
 def test_windows_are_drawn_evenly():
     # in a long sentence a neighbour at distance d is there with probability (window - d + 1) / window
     sentence = [f"w{i}" for i in range(20_000)]
