@@ -28,7 +28,7 @@ GRIDS = {
         "fasttext_softmax": grid(lr=[0.05, 0.2, 0.5], epoch=[5]),
     },
     "nextword_gcide": {
-        "fasttext_hs": grid(lr=[0.2, 0.5, 1], epoch=[5]),
+        "fasttext_hs": grid(lr=[0.05, 0.2, 0.5, 1], epoch=[5]),
         "fasttext_softmax": None,
     },
 }
