@@ -23,6 +23,9 @@ METHODS = {  # name: (environment, grid beside the default)
     "bpr": ("implicit", grid(factors=[64, 256], learning_rate=[0.01, 0.05], iterations=[100, 300])),
     "sk_hsm": ("sk_hsm", []),
     "sk_hsm_embedding": ("sk_hsm", grid(learning_rate=[0.05, 0.1, 0.2, 0.3], arity=[2, 16])),
+    "nearest_histories": ("sk_hsm", grid(neighbours=[500, 2000])),
+    "nearest_users": ("sk_hsm", grid(neighbours=[500, 2000])),
+    "nearest_means": ("sk_hsm", grid(learning_rate=[0.05, 0.2])),
 }
 COLUMNS = {
     "recall@20": ("recall20", ".4f"),

@@ -16,6 +16,7 @@ from scipy import sparse
 
 K = 20
 CHUNK = 2000  # users at a time
+AT_ONCE = 200  # of those that are compared with all others
 
 # -- methods: fit(histories, X, y), best(users, histories, X) ---------------
 
@@ -126,6 +127,63 @@ class Embedding(Classifier):
         return partial(HierarchicalSoftmaxEmbedding, tree="kmeans")
 
 
+class NearestUsers(Embedding):
+    """What the users with the nearest vectors have had; the vector of a user is that of the history."""
+
+    def __init__(self, params: dict, threads: int):
+        params = {"neighbours": 200, "power": 8} | params
+        self.neighbours, self.power = params.pop("neighbours"), params.pop("power")
+        super().__init__(params, threads)
+
+    def fit(self, histories, X, y):
+        super().fit(histories, X, y)
+        # where rows have more columns than items, the others say which one was the last: it is left out
+        arrays = histories.data, histories.indices, histories.indptr
+        rows = sparse.csr_matrix(arrays, (histories.shape[0], X.shape[1]))
+        self.vectors = unit(self.model.transform(rows))
+
+    def best(self, users, histories, X):
+        parts = np.array_split(users, -(-len(users) // AT_ONCE))
+        scores = sparse.vstack([self.nearest(part) @ histories for part in parts])
+        return best_unseen(scores.toarray(), histories[users])
+
+    def cosines(self, users):
+        """Of these users' vectors with all."""
+        return self.vectors[users] @ self.vectors.T
+
+    def nearest(self, users):
+        """A row for each user: similarities in the columns of the nearest users."""
+        cosines = self.cosines(users)
+        n = min(self.neighbours + 1, cosines.shape[1])  # one of them is the user
+        nearest = np.argpartition(cosines, -n, axis=1)[:, -n:]
+        weights = np.maximum(np.take_along_axis(cosines, nearest, axis=1), 0) ** self.power
+        ends = np.arange(len(users) + 1) * n
+        return sparse.csr_matrix((weights.ravel(), nearest.ravel(), ends), (len(users), cosines.shape[1]))
+
+
+class NearestHistories(NearestUsers):
+    """What the users with the nearest histories have had: the same without an embedding."""
+
+    def fit(self, histories, X, y):
+        lengths = np.sqrt(np.maximum(np.diff(histories.indptr), 1))
+        self.vectors = sparse.diags(1 / lengths).tocsr() @ histories
+
+    def cosines(self, users):
+        return super().cosines(users).toarray()
+
+
+class NearestMeans(Embedding):
+    """The items whose training rows have the nearest mean vector."""
+
+    def fit(self, histories, X, y):
+        super().fit(histories, X, y)
+        members = sparse.csr_matrix((np.ones(len(y)), (y, np.arange(len(y)))), (histories.shape[1], len(y)))
+        self.means = unit(members @ unit(self.model.transform(X)))
+
+    def best(self, users, histories, X):
+        return best_unseen(unit(self.model.transform(X)) @ self.means.T, histories[users])
+
+
 METHODS = {
     "popularity": Popularity,
     "markov": Markov,
@@ -134,7 +192,23 @@ METHODS = {
     "bpr": BPR,
     "sk_hsm": Classifier,
     "sk_hsm_embedding": Embedding,
+    "nearest_histories": NearestHistories,
+    "nearest_users": NearestUsers,
+    "nearest_means": NearestMeans,
 }
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1, or 0."""
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def best_unseen(scores: np.ndarray, seen: sparse.csr_matrix) -> np.ndarray:
+    """The K items of the highest score, without those that the user has had."""
+    k = min(K + int(np.diff(seen.indptr).max()), scores.shape[1])
+    best = np.argpartition(scores, -k, axis=1)[:, -k:]
+    order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1, kind="stable")
+    return without_seen(np.take_along_axis(best, order, axis=1), seen)
 
 
 def without_seen(candidates: np.ndarray, seen: sparse.csr_matrix) -> np.ndarray:
