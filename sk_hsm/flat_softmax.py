@@ -16,9 +16,9 @@ from .embedding_training import OVERFLOW, Piece, first_embeddings, is_finite, pa
 from .multi_index import MultiIndex, SearchIndex
 from .validation import kernel_rows
 
-# A codebook is of use for so many times as many rows as there are classes: to make one takes as long as
-# some n_classes rows do.
-ROWS_PER_CLASS = 1
+# Codebooks are of use for as many rows as there are classes, which take about as long as making them, and
+# for so many at least.
+LEAST_ROWS = 2**12
 
 
 @dataclass
@@ -108,7 +108,7 @@ class FlatSoftmax:
         with self.lock:
             number = self.seed + self.n_drawn
             self.n_drawn += n_rows * params["n_negatives"]
-            if self.index is None or self.n_rows >= ROWS_PER_CLASS * len(self.counts):
+            if self.index is None or self.n_rows >= max(LEAST_ROWS, len(self.counts)):
                 self.refresh(params)
             self.n_rows += n_rows
             return self.index, number % 2**64

@@ -158,6 +158,8 @@ def k_means(
         sums = sparse.csr_array(members, shape=(K, len(sample))) @ sample
         some = sizes > 0
         centres[some] = sums[some] / sizes[some, None]
+        # centres of no row, of which there are most while vectors are all alike, begin anew
+        centres[~some] = sample[rng.choice(len(sample), K - some.sum(), replace=False)]
     return centres, nearest_centres(X, centres)
 
 

@@ -17,6 +17,7 @@ from sk_hsm import LabelTree
 from sk_hsm._kernels import (
     ascent,
     embedding,
+    flat,
     forests,
     nodes,
     packing,
@@ -25,6 +26,8 @@ from sk_hsm._kernels import (
     priors,
     reference,
     rows,
+    sampling,
+    scan,
     trees,
 )
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
@@ -35,7 +38,21 @@ from sk_hsm.tree_builders import balanced_tree, huffman_tree
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
-MODULES = [ascent, embedding, forests, nodes, packing, pairs, paths, priors, rows, trees]
+MODULES = [
+    ascent,
+    embedding,
+    flat,
+    forests,
+    nodes,
+    packing,
+    pairs,
+    paths,
+    priors,
+    rows,
+    sampling,
+    scan,
+    trees,
+]
 
 
 def kernel_functions(module):

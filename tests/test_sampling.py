@@ -105,6 +105,17 @@ def test_k_means_does_not_get_worse_from_where_it_was():
 
 
 @pytest.mark.parametrize("residual", KINDS)
+def test_codewords_that_had_no_class_are_used_once_vectors_differ(residual):
+    alike, rng = random_vectors(size=0), np.random.default_rng(0)
+    index = MultiIndex.learn(alike, 12, 8, residual, rng)
+    assert np.unique(index.cells).size == 1
+    for _ in range(3):
+        index = MultiIndex.learn(random_vectors(), 12, 8, residual, rng, index)
+    for codes in index.codes:
+        assert np.unique(codes).size == 8
+
+
+@pytest.mark.parametrize("residual", KINDS)
 def test_no_class_scores_more_than_the_bound_of_its_cell(residual):
     vectors = random_vectors()
     index = SearchIndex.of_index(learned(vectors, residual=residual), vectors, 12)

@@ -12,7 +12,7 @@ ROOT = Path(sk_hsm.__file__).parent
 
 # a module may import those on lines below its own
 LAYERS = [
-    ["display", "metrics", "model_selection"],
+    ["display", "metrics", "model_selection", "neighbours"],
     ["classifier", "embedding", "sampled_softmax", "skip_gram"],
     ["embedding_base", "tree_embedding", "flat_softmax"],
     ["_state", "predictions", "training", "embedding_training"],
