@@ -216,6 +216,22 @@ def test_batches_in_order_are_partial_fit_with_a_falling_rate():
     assert log_loss(clf, X, y) < 0.7 * np.log(24)
 
 
+def test_threads_learn_together_if_they_may():
+    X, y = load_digits(return_X_y=True)
+    clf = SampledSoftmaxClassifier(16, lock_free=True, n_jobs=2, random_state=0).fit(X, y)
+    assert clf.score(X, y) > 0.95
+
+
+def test_weights_of_rows_count():
+    """Rows of weight zero teach nothing, but for the order in which the others come."""
+    X, y = rows_of_classes()
+    X2, wrong = sparse.vstack([X, X]).tocsr(), np.concatenate([y, (y + 1) % 24])
+    weights = np.repeat([1.0, 0.0], len(y))
+    clf = SampledSoftmaxClassifier(**QUICK).fit(X2, wrong, weights)
+    assert log_loss(clf, X, y) < 1 < log_loss(clf, X, (y + 1) % 24)
+    np.testing.assert_array_equal(clf.class_count_, np.bincount(y, minlength=24))
+
+
 def test_hidden_layers_learn():
     X, y = load_digits(return_X_y=True)
     clf = SampledSoftmaxClassifier(16, hidden_layer_sizes=[32, 16], learning_rate=0.03, random_state=0)
