@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from numbers import Integral
 from threading import Lock
 from typing import Any
 
@@ -156,6 +155,6 @@ def forward(
 def check_hidden_layer_sizes(sizes: Any) -> tuple[int, ...]:
     """The sizes as a tuple of ints, or ValueError."""
     sizes = tuple(np.ravel(sizes).tolist()) if np.ndim(sizes) < 2 else sizes
-    if not (isinstance(sizes, tuple) and all(isinstance(n, Integral) and 0 < n < 2**20 for n in sizes)):
+    if not (isinstance(sizes, tuple) and all(type(n) is int and 0 < n < 2**20 for n in sizes)):
         raise ValueError(f"hidden_layer_sizes must be numbers of units above 0, got {sizes!r:.60}")
     return sizes

@@ -43,11 +43,11 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
         quantization), a class of a cell by exp(intercept). "unigram": by how often a class occurs,
         plus one. "uniform": all alike. None: all classes are negatives in every step, the full softmax.
     n_negatives : int, default=50
-        How many classes are drawn in a step.
+        How many classes are drawn in a step, 2 ** 20 at most.
     n_codewords : int, default=64
         Of each of the two codebooks; their square is the number of cells.
-    hidden_layer_sizes : tuple of int, default=()
-        Sizes of ReLU layers between the embedding and h, as in [2]_.
+    hidden_layer_sizes : int or tuple of int, default=()
+        Sizes of ReLU layers between the embedding and h, as in [2]_. They want a `learning_rate` of 0.03.
     norm : {"l2", "l1"} or None, default="l2"
         What rows are divided by; None leaves them as they are.
     fit_intercept : bool, default=True
@@ -128,9 +128,9 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
     _parameter_constraints: dict = {
         "dim": [Interval(Integral, 1, None, closed="left"), None],
         "sampler": [StrOptions({"midx", "midx-rq", "unigram", "uniform"}), None],
-        "n_negatives": [Interval(Integral, 1, None, closed="left")],
+        "n_negatives": [Interval(Integral, 1, 2**20, closed="both")],
         "n_codewords": [Interval(Integral, 1, 1024, closed="both")],
-        "hidden_layer_sizes": ["array-like"],
+        "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
         "norm": [StrOptions({"l1", "l2"}), None],
         "fit_intercept": ["boolean"],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -148,7 +148,7 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
         *,
         n_negatives: int = 50,
         n_codewords: int = 64,
-        hidden_layer_sizes: tuple[int, ...] = (),
+        hidden_layer_sizes: int | tuple[int, ...] = (),
         norm: str | None = "l2",
         fit_intercept: bool = True,
         learning_rate: float = 0.1,

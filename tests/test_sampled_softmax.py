@@ -234,6 +234,7 @@ def test_weights_of_rows_count():
 
 def test_hidden_layers_learn():
     X, y = load_digits(return_X_y=True)
+    assert SampledSoftmaxClassifier(16, hidden_layer_sizes=5, n_epochs=1).fit(X, y).coefs_[0].shape == (16, 5)
     clf = SampledSoftmaxClassifier(16, hidden_layer_sizes=[32, 16], learning_rate=0.03, random_state=0)
     assert clf.fit(X, y).score(X, y) > 0.98
     assert [coef.shape for coef in clf.coefs_] == [(16, 32), (32, 16)]
@@ -289,6 +290,9 @@ def test_what_libraries_cannot_do_is_said(monkeypatch):
     [
         ({"sampler": "nce"}, "'sampler' parameter .* must be"),
         ({"n_negatives": 0}, "'n_negatives' parameter"),
+        ({"n_negatives": 2**40}, "'n_negatives' parameter"),
+        ({"hidden_layer_sizes": (True,)}, "hidden_layer_sizes must be"),
+        ({"hidden_layer_sizes": -1}, "'hidden_layer_sizes' parameter"),
         ({"n_codewords": 5000}, "'n_codewords' parameter"),
         ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes must be .* got \(3, 0\)"),
         ({"hidden_layer_sizes": (2.5,)}, r"hidden_layer_sizes must be .* got \(2.5,\)"),
