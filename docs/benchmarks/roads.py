@@ -23,7 +23,7 @@ WORD_ROWS, SERVED_ROWS = 300_000, 1_500_000
 SETS = {
     "nextitem_ml100k": (0.1, 0.05, [20, 50], [1, 2, 3, 5], True),
     "lemma_ru_10k": (0.3, 0.3, [20, 50], [1, 2, 3, 5], True),
-    "lemma_ru": (0.3, 0.3, [50], [5], False),
+    "lemma_ru": (0.3, 0.3, [20], [5], False),
     WORDS: (None, None, [50], [1, 2, 5], False),
 }
 RATES = [0.01, 0.02, 0.05, 0.1]
@@ -41,8 +41,9 @@ TABLES = {
         "batch, µs": ("batch_us", ".0f"),
     },
     "cost": {
-        "a step, µs": ("step_us", ".1f"),
-        "fit CPU s": ("train_cpu_s", ".1f"),
+        "rows": ("n_rows", "d"),
+        "a row, µs": ("step_us", ".1f"),
+        "fit CPU s": ("fit_cpu_s", ".1f"),
         "peak MB": ("peak_mb", ".0f"),
     },
     "serve": {
@@ -155,14 +156,19 @@ def to(value: float, form: str) -> float:
     return int(value) if form == "d" else value
 
 
+def served(records: list[dict]) -> list[dict]:
+    """All searches; the exact scan, which is the same for every model, of the first."""
+    found = [record["points"] for record in records if record["stage"] == "serve"]
+    return [point for i, points in enumerate(found) for point in points[bool(i) :]]
+
+
 def tables(stage: str, records: list[dict]):
     """Titles and rows of a stage."""
     mine = [record for record in records if record["stage"] == stage]
     if stage == "cost":
         yield "a step", rows_of(mine, ["n_classes", "method"], TABLES["cost"])
     elif stage == "serve":
-        points = [point for record in mine for point in record["points"]]
-        yield "serving", rows_of(points, ["search"], TABLES["serve"])
+        yield "serving", rows_of(served(mine), ["search"], TABLES["serve"])
     elif stage == "rates":
         columns = {name: TABLES["train"][name] for name in ("rate", "P@1", "NLL")}
         yield "rates", rows_of(mine, ["method"], columns)
@@ -178,6 +184,7 @@ def tables(stage: str, records: list[dict]):
 def draw_epochs(records: list[dict], path: Path) -> None:
     """For each set a row of panels: likelihood and P@1, against epochs and against CPU time."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import NullFormatter
 
     panels = [("n_epochs", "nll"), ("train_cpu_s", "nll"), ("n_epochs", "p1"), ("train_cpu_s", "p1")]
     names = {"n_epochs": "epochs", "train_cpu_s": "training, CPU s", "nll": "NLL", "p1": "P@1"}
@@ -195,8 +202,11 @@ def draw_epochs(records: list[dict], path: Path) -> None:
                 if x == "train_cpu_s" or method in SAMPLERS:
                     values = [record[y] for record in curve]
                     ax.plot(at, values, marker=marker, color=STYLES[method], label=method)
-            scale = "log" if x == "train_cpu_s" else "linear"
-            ax.set(xlabel=names[x], ylabel=names[y], xscale=scale, title=data)
+            values = [record[y] for record in mine]
+            wide = bool(values) and max(values) > 10 * min(values)
+            ax.set(xlabel=names[x], ylabel=names[y], title=data, yscale="log" if wide else "linear")
+            ax.set(xscale="log" if x == "train_cpu_s" else "linear")
+            ax.xaxis.set_minor_formatter(NullFormatter())
     axes[0, 1].legend(fontsize="small")
     figure.savefig(path, dpi=80)
 
@@ -205,7 +215,7 @@ def draw_serving(records: list[dict], path: Path) -> None:
     """Recall against time, one row at a time and in batch."""
     import matplotlib.pyplot as plt
 
-    points = [p for record in records if record["stage"] == "serve" for p in record["points"]]
+    points = served(records)
     figure, axes = plt.subplots(1, 2, figsize=(11, 4), sharey=True, layout="constrained")
     fields = {"single_us": "one row", "batch_us": "a row of a batch"}
     for ax, (field, title) in zip(axes, fields.items(), strict=True):
