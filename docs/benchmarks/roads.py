@@ -76,7 +76,7 @@ def rate_of(records: list[dict], data: str, method: str) -> float:
     fixed = SETS[data][1 if method == "tree, embedding" else 0]
     if fixed is not None:
         return fixed
-    tried = [r for r in records if (r["stage"], r["data"], r["method"]) == ("rates", data, method)]
+    tried = [r for r in records if (r["stage"], r.get("data"), r["method"]) == ("rates", data, method)]
     return min(tried, key=lambda record: record["nll"])["params"]["learning_rate"] if tried else 0.05
 
 
@@ -207,7 +207,7 @@ def draw_epochs(records: list[dict], path: Path) -> None:
             ax.set(xlabel=names[x], ylabel=names[y], title=data, yscale="log" if wide else "linear")
             ax.set(xscale="log" if x == "train_cpu_s" else "linear")
             ax.xaxis.set_minor_formatter(NullFormatter())
-    axes[0, 1].legend(fontsize="small")
+    figure.legend(*axes[0, 1].get_legend_handles_labels(), loc="outside lower center", ncols=len(STYLES))
     figure.savefig(path, dpi=80)
 
 
