@@ -23,7 +23,7 @@ WORD_ROWS, SERVED_ROWS = 300_000, 1_500_000
 SETS = {
     "nextitem_ml100k": (0.1, 0.05, [20, 50], [1, 2, 3, 5], True),
     "lemma_ru_10k": (0.3, 0.3, [20, 50], [1, 2, 3, 5], True),
-    "lemma_ru": (0.3, 0.1, [20, 50], [5], False),
+    "lemma_ru": (0.3, 0.1, [20], [5], False),
     WORDS: (None, None, [50], [5], False),
 }
 RATES = [0.01, 0.02, 0.05, 0.1]
