@@ -53,7 +53,7 @@ def fitted(**params):
 @pytest.mark.parametrize(
     "estimator",
     [
-        SampledSoftmaxClassifier(),
+        SampledSoftmaxClassifier(n_negatives=5),  # a tenth of the default, for time
         SampledSoftmaxClassifier(7, "midx-rq", hidden_layer_sizes=(5,), learning_rate=0.03, n_epochs=50),
         SampledSoftmaxClassifier(None, None, n_epochs=100),
         SampledSoftmaxClassifier(8, "uniform", norm="l1", fit_intercept=False, n_epochs=100),
