@@ -227,7 +227,7 @@ def _prepare(
     classifier, transformers = _unwrap(est)
     if not hasattr(classifier, method):
         raise TypeError(
-            "est must be a HierarchicalSoftmaxClassifier, or a Pipeline or fitted search that ends in one, "
+            "est must be a classifier of sk_hsm, or a Pipeline or fitted search that ends in one, "
             f"got {type(classifier).__name__}, which has no {method}: use sklearn.metrics for others"
         )
     check_is_fitted(classifier)

@@ -228,9 +228,10 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
             Most probable first; ties in the order of `classes_`.
         proba : ndarray of shape (n_samples, min(k, n_classes))
         """
-        k = min(check_count("k", k), len(getattr(self, "classes_", [None])))
+        k = check_count("k", k)
         n_probe = None if n_probe is None else check_count("n_probe", n_probe)
         H = self._queries(X)
+        k = min(k, len(self.classes_))
         if n_probe is None:
             classes, log_proba = self._top_k(H, k)
         else:

@@ -14,7 +14,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
-from sklearn.utils.estimator_checks import check_estimator
 
 from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, LabelTree
 from sk_hsm.display import export_text
@@ -23,12 +22,6 @@ from sk_hsm.metrics import log_loss, top_k_accuracy
 from sk_hsm.tree_builders import huffman_tree
 
 TREES = [("huffman", 2), ("kmeans", 2), ("kmeans", 4), ("balanced", 3), ("huffman", 40)]
-# steps in random order: a row of weight two is not the same as two rows, as for SGDClassifier
-ORDER = {
-    f"check_sample_weight_equivalence_on_{kind}_data": "gradient descent depends on the order of rows"
-    for kind in ("dense", "sparse")
-}
-NO_ARRAY_API = "check_array_api_input"  # skipped by scikit-learn unless it is asked for
 
 
 def bags(n=400, n_classes=24, n_features=60, seed=0):
@@ -42,24 +35,6 @@ def bags(n=400, n_classes=24, n_features=60, seed=0):
     X = sparse.csr_array((np.ones(columns.size), (np.repeat(np.arange(n), 6), columns.ravel())))
     X.resize((n, n_features))
     return X, y
-
-
-@pytest.mark.parametrize(
-    "estimator",
-    [
-        HierarchicalSoftmaxEmbedding(),
-        HierarchicalSoftmaxEmbedding(tree="kmeans", arity=3, n_epochs=100),
-        HierarchicalSoftmaxEmbedding(7, "balanced", arity=4, norm="l1", fit_intercept=False, n_epochs=100),
-    ],
-    ids=str,
-)
-def test_the_checks_of_scikit_learn(estimator):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        results = check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=ORDER)
-    assert len(results) > 50
-    others = [r for r in results if r["status"] != "passed" and r["check_name"] not in {*ORDER, NO_ARRAY_API}]
-    assert [(r["check_name"], r["exception"]) for r in others] == []
 
 
 @pytest.mark.parametrize("tree, arity", TREES)

@@ -1,11 +1,27 @@
-"""scikit-learn's own checks: none excused, none skipped."""
+"""scikit-learn's own checks: none skipped, and only those excused that no gradient descent can pass."""
 
 import warnings
 
 import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
-from sk_hsm import HierarchicalSoftmaxClassifier
+from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, SampledSoftmaxClassifier
+
+# steps in random order: a row of weight two is not the same as two rows, as for SGDClassifier
+ORDER = {
+    f"check_sample_weight_equivalence_on_{kind}_data": "gradient descent depends on the order of rows"
+    for kind in ("dense", "sparse")
+}
+
+
+def check(estimator, excused):
+    """All of scikit-learn's checks pass but the excused, which fail."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        results = check_estimator(estimator, on_fail=None, on_skip=None, expected_failed_checks=excused)
+    assert len(results) > 40
+    others = [(r["check_name"], r["exception"]) for r in results if r["status"] != "passed"]
+    assert {name for name, _ in others} == set(excused), others
 
 
 @pytest.mark.parametrize(
@@ -21,11 +37,24 @@ from sk_hsm import HierarchicalSoftmaxClassifier
     ids=str,
 )
 def test_every_check_of_scikit_learn_passes(estimator):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        results = check_estimator(estimator, on_fail=None, on_skip=None)
-    assert len(results) > 40
-    assert [(r["check_name"], r["exception"]) for r in results if r["status"] != "passed"] == []
+    check(estimator, {})
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        HierarchicalSoftmaxEmbedding(),
+        HierarchicalSoftmaxEmbedding(tree="kmeans", arity=3, n_epochs=100),
+        HierarchicalSoftmaxEmbedding(7, "balanced", arity=4, norm="l1", fit_intercept=False, n_epochs=100),
+        SampledSoftmaxClassifier(n_negatives=5),  # a tenth of the default, for time
+        SampledSoftmaxClassifier(7, "midx-rq", hidden_layer_sizes=(5,), learning_rate=0.03, n_epochs=50),
+        SampledSoftmaxClassifier(None, None, n_epochs=100),
+        SampledSoftmaxClassifier(8, "uniform", norm="l1", fit_intercept=False, n_epochs=100),
+    ],
+    ids=str,
+)
+def test_all_checks_but_those_of_order_pass_for_gradient_descent(estimator):
+    check(estimator, ORDER)
 
 
 @pytest.mark.parametrize(

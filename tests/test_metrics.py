@@ -270,7 +270,7 @@ def test_weights_reach_several_scorers():
 def test_other_estimators_are_refused(score):
     other = LogisticRegression().fit(X_TRAIN, Y_TRAIN)
     for est in (other, make_pipeline(MaxAbsScaler(), other), GridSearchCV(other, {})):
-        with pytest.raises(TypeError, match="est must be a HierarchicalSoftmaxClassifier, or a Pipeline"):
+        with pytest.raises(TypeError, match="est must be a classifier of sk_hsm, or a Pipeline"):
             score(est, X_TEST, Y_TEST)
     with pytest.raises(TypeError, match="got str, which has no"):
         score(make_pipeline(MaxAbsScaler(), "passthrough"), X_TEST, Y_TEST)

@@ -8,26 +8,9 @@ from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
-cdef extern from "vectors.h" nogil:
-    ctypedef struct VectorLoops:
-        void (*dots)(float* scores, float** vectors, int n, const float* h, int width) noexcept nogil
-        void (*steps)(
-            float** vectors, const float* errors, int n, float* back, const float* h, int width
-        ) noexcept nogil
-    VectorLoops vector_loops()
-    enum: LINE
-    void embed(
-        const VectorLoops* loops, float* h, const int32_t* features, const float* values, int64_t n,
-        const float* embedding, int width
-    )
-    void move_embedding(
-        const VectorLoops* loops, const float* back, const int32_t* features, const float* values, int64_t n,
-        float* embedding, int width
-    )
-    void prefetch_embedding(const int32_t* features, int64_t n, const float* embedding, int width)
-    void sigmoids(float* scores, int n)
-    void softmax(float* scores, int n)
-    void prefetch_vector(const float* x, int width)
+from .vectors cimport (
+    LINE, VectorLoops, embed, move_embedding, prefetch_embedding, prefetch_vector, sigmoids, softmax, vector_loops,
+)
 
 
 # exp is taken as 0 below this

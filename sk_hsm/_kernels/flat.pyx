@@ -9,26 +9,9 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
 from .sampling cimport Sampler, close_sampler, draw, open_sampler, proba, uniform_number, weigh
-
-cdef extern from "vectors.h" nogil:
-    ctypedef struct VectorLoops:
-        void (*dots)(float* scores, float** vectors, int n, const float* h, int width) noexcept nogil
-        void (*steps)(
-            float** vectors, const float* errors, int n, float* back, const float* h, int width
-        ) noexcept nogil
-    VectorLoops vector_loops()
-    enum: LINE
-    void embed(
-        const VectorLoops* loops, float* h, const int32_t* features, const float* values, int64_t n,
-        const float* embedding, int width
-    )
-    void move_embedding(
-        const VectorLoops* loops, const float* back, const int32_t* features, const float* values, int64_t n,
-        float* embedding, int width
-    )
-    void prefetch_embedding(const int32_t* features, int64_t n, const float* embedding, int width)
-    void softmax(float* scores, int n)
-    void prefetch_vector(const float* x, int width)
+from .vectors cimport (
+    LINE, VectorLoops, embed, move_embedding, prefetch_embedding, prefetch_vector, softmax, vector_loops,
+)
 
 
 # probabilities below this count as it

@@ -7,13 +7,7 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memset
 
-cdef extern from "vectors.h" nogil:
-    ctypedef struct VectorLoops:
-        void (*dots)(float* scores, float** vectors, int n, const float* h, int width) noexcept nogil
-    VectorLoops vector_loops()
-    enum: LINE
-    void exponentials(float* out, const float* scores, int n)
-    double weighted_sum(const float* x, const float* weights, int width)
+from .vectors cimport LINE, exponentials, vector_loops, weighted_sum
 
 
 # so far below the best, no codeword is less probable

@@ -9,13 +9,7 @@ from libc.stdlib cimport free, malloc
 
 from .paths cimport Candidate, Heap, better, pop, push
 from .sampling cimport Sampler, close_sampler, open_sampler, weigh
-
-cdef extern from "vectors.h" nogil:
-    ctypedef struct VectorLoops:
-        void (*dots)(float* scores, float** vectors, int n, const float* h, int width) noexcept nogil
-    VectorLoops vector_loops()
-    float dot(const float* x, const float* z, int n)
-    double log_sum_exp(const float* scores, int n)
+from .vectors cimport VectorLoops, dot, log_sum_exp, vector_loops
 
 
 # vectors that are scored at a time, as many as the first cache holds

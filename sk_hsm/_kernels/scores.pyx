@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from .packing cimport find_entry, measure_entries, prefetch_bucket, prefetch_entries
+from .vectors cimport dot
 
 cdef extern from "packed.h" nogil:
     int chunk_bytes(int n, int bits)
@@ -19,9 +20,6 @@ cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
     void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
-
-cdef extern from "vectors.h" nogil:
-    float dot(const float* x, const float* z, int n)
 
 # features that are looked up together
 cdef enum:
