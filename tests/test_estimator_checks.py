@@ -46,7 +46,7 @@ def test_every_check_of_scikit_learn_passes(estimator):
         HierarchicalSoftmaxEmbedding(),
         HierarchicalSoftmaxEmbedding(tree="kmeans", arity=3, n_epochs=100),
         HierarchicalSoftmaxEmbedding(7, "balanced", arity=4, norm="l1", fit_intercept=False, n_epochs=100),
-        SampledSoftmaxClassifier(n_negatives=5),  # a tenth of the default, for time
+        SampledSoftmaxClassifier(n_negatives=5, n_epochs=100),  # less than by default, for time
         SampledSoftmaxClassifier(7, "midx-rq", hidden_layer_sizes=(5,), learning_rate=0.03, n_epochs=50),
         SampledSoftmaxClassifier(None, None, n_epochs=100),
         SampledSoftmaxClassifier(8, "uniform", norm="l1", fit_intercept=False, n_epochs=100),
