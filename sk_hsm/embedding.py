@@ -51,7 +51,7 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
         Whether nodes have an intercept. word2vec and fastText have none.
     learning_rate : float, default=0.1
         Length of the first steps of gradient descent. It falls to zero in a line. Clean texts want
-        0.1 to 0.3, noisy rows 0.05.
+        0.1 to 1, noisy rows 0.05. Steps that would overshoot are shortened.
     n_epochs : int or "auto", default="auto"
         How often each row is visited. "auto" is 5, or more where there are less than 20,000 rows.
     lock_free : bool, default=False
@@ -95,7 +95,9 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
     -----
     A step costs ``O(dim * (non-zeros + arity * depth))``. Its error signal at a child is
     ``e = p - [child is on the path]``; the child's vector v moves by ``-rate * e * h``, and the
-    features' embeddings by ``-rate * x[f] * sum(e * v)``. One thread gives the same bits each time.
+    features' embeddings by ``-rate * x[f] * sum(e * v)``. The rate of a row is at most ``4 / |h|**2``, beyond
+    which steps overshoot, and its embeddings move no further than lowers its log-loss by 4, to first order.
+    One thread gives the same bits each time.
 
     References
     ----------

@@ -27,6 +27,7 @@ from .embedding_training import (
     Piece,
     Pieces,
     check_batches,
+    check_sizes,
     choose_n_epochs,
     count_labels,
     in_pieces,
@@ -224,7 +225,9 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
     ) -> tuple[LabelledRows, NDArray[Any]]:
         """What is learned from, checked, and the classes."""
         X, y, weights, classes = self._labelled_rows(X, y, sample_weight, classes, reset)
-        return LabelledRows(unit_rows(X, self.norm), y, weights.astype(np.float32)), classes
+        X = unit_rows(X, self.norm)
+        check_sizes(X)
+        return LabelledRows(X, y, weights.astype(np.float32)), classes
 
     def _fit(
         self,

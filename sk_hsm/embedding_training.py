@@ -24,8 +24,9 @@ LEAST_PIECE = 2**12
 # Of n_epochs="auto": so many, or more where rows are so few that less than VISITS would be made.
 EPOCHS = 5
 VISITS = 100_000
-# Numbers that are no trouble as float32, nor their inverses.
+# Numbers that are no trouble as float32, nor their inverses; and those whose squares are none.
 LARGE = 1e30
+LARGE_ROOT = 1e15
 OVERFLOW = "learning_rate={} made the embeddings overflow: decrease it, or divide sample_weight by its mean"
 
 
@@ -93,6 +94,16 @@ def unit_rows(X: Any, norm: str | None) -> sparse.csr_array:
         X = normalize(X, "max")
     X = X.astype(np.float32).astype(np.float64)  # the values that a row alone has
     return float_csr(normalize(X, norm))
+
+
+def check_sizes(X: sparse.csr_array) -> None:
+    """Raise ValueError where products of rows would overflow."""
+    largest = np.abs(X.data).max(initial=0)
+    if largest > LARGE_ROOT:
+        raise ValueError(
+            f"X must have no value above {LARGE_ROOT:g} where norm=None, got {largest:g}: scale X to values "
+            'near 1, or take norm="l2"'
+        )
 
 
 def are_one_hot(X: sparse.csr_array) -> bool:

@@ -47,14 +47,16 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
     n_codewords : int, default=64
         Of each of the two codebooks; their square is the number of cells.
     hidden_layer_sizes : int or tuple of int, default=()
-        Sizes of ReLU layers between the embedding and h, as in [2]_. They want a `learning_rate` of 0.03.
+        Sizes of ReLU layers between the embedding and h, as in [2]_. A `learning_rate` above 0.3 can switch
+        all units off for good.
     norm : {"l2", "l1"} or None, default="l2"
         What rows are divided by; None leaves them as they are.
     fit_intercept : bool, default=True
         Whether classes have an intercept, which learns how frequent they are.
     learning_rate : float, default=0.1
         Length of the first steps of gradient descent. It falls to zero in a line. Clean texts want
-        0.1 to 0.3, noisy rows 0.05.
+        0.1 to 1, noisy rows 0.05. Steps that would overshoot are shortened, as those of
+        :class:`HierarchicalSoftmaxEmbedding`.
     n_epochs : int or "auto", default="auto"
         How often each row is visited. "auto" is 5, or more where there are less than 20,000 rows.
     lock_free : bool, default=False

@@ -9,6 +9,7 @@ from scipy.special import expit, log_softmax
 from sk_hsm import LabelTree
 from sk_hsm._kernels import embedding as kernels
 from sk_hsm._kernels import reference
+from sk_hsm._kernels.reference.embedding import REACH
 from sk_hsm.embedding_training import padded
 from sk_hsm.node_vectors import vector_offsets
 from sk_hsm.tree_builders import huffman_tree
@@ -55,13 +56,16 @@ def copied(problem):
     n_classes=st.integers(1, 60),
     dim=st.sampled_from([1, 5, 15, 16, 17, 100]),
     fit_intercept=st.booleans(),
+    rate=st.sampled_from([0.2, 20.0]),
 )
-def test_the_kernel_is_its_twin(seed, arity, n_classes, dim, fit_intercept):
+def test_the_kernel_is_its_twin(seed, arity, n_classes, dim, fit_intercept, rate):
     problem = random_problem(seed, arity, n_classes, dim)
     problem[8] /= dim**0.5
     problem[9] /= dim**0.5
+    if rate > 1:  # steps that are cut short; from many of them float32 goes its own ways
+        problem[7] = problem[7][:1]
     ours, twin = copied(problem), copied(problem)
-    rates = fit_intercept, 0.2, 0.05
+    rates = fit_intercept, rate, rate / 4
     loss = kernels.train_rows(*ours, *rates)
     expected = reference.train_rows(*twin, *rates)
     assert loss == pytest.approx(expected, rel=1e-4, abs=1e-5)
@@ -103,6 +107,24 @@ def test_a_step_is_the_rate_times_the_gradient(arity, fit_intercept):
             slope = (log_loss_of(ahead, row, fit_intercept) - log_loss_of(behind, row, fit_intercept)) / 2e-4
             step = (before[which][number] - after[which][number]) / rate
             assert step == pytest.approx(slope, abs=1e-3), (which, number)
+
+
+@pytest.mark.parametrize("arity", [2, 3, 20])
+@pytest.mark.parametrize("rate", [1.0, 1e3, 1e9])
+def test_no_step_goes_too_far(arity, rate):
+    # a rate of at most 2 over the curvature lowers the loss, which vectors of nodes are separate parts of
+    for seed in range(20):
+        problem = random_problem(seed, arity, n_classes=30)
+        row = int(np.argmax(np.diff(problem[2])))
+        problem[7], problem[6][:] = np.array([row]), 1
+        after = copied(problem)
+        kernels.train_rows(*after, True, rate, rate)
+        loss = log_loss_of(problem, row, True)
+        assert log_loss_of([*problem[:9], after[9], problem[10]], row, True) <= loss * (1 + 1e-6)
+        # embeddings go down the slope of the loss, no further than where it would have fallen by REACH
+        moved = after[8].astype(np.float64) - problem[8]
+        near = [*problem[:8], problem[8] + 1e-4 * moved, *problem[9:]]
+        assert (loss - log_loss_of(near, row, True)) / 1e-4 <= REACH * 1.01
 
 
 def word2vec(pairs, codes, points, syn0, syn1, rate):

@@ -71,18 +71,21 @@ def index_of(problem, kind):
 @pytest.mark.parametrize("dims", [(5,), (1,), (16,), (6, 4), (3, 20, 17)])
 @pytest.mark.parametrize("embeds", [True, False])
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_the_kernel_is_its_twin(kind, dims, embeds, fit_intercept):
+@pytest.mark.parametrize("rate", [0.1, 20])
+def test_the_kernel_is_its_twin(kind, dims, embeds, fit_intercept, rate):
     for seed in range(5):
         problem = random_problem(seed, 3 + 20 * seed, dims, embeds=embeds)
         if not fit_intercept:
             problem[-1][:, dims[-1]] = 0
-        index, rates = index_of(problem, kind), (fit_intercept, 6, 1000 * seed, 0.1, 0.02)
+        if rate > 1:  # steps that are cut short; from many of them float32 goes its own ways
+            problem[5] = problem[5][np.diff(problem[0])[problem[5]] > 0][:1]
+        index, rates = index_of(problem, kind), (fit_intercept, 6, 1000 * seed, rate, rate / 5)
         ours, twin = copied(problem), copied(problem)
         loss = flat.train_flat_rows(index, *ours, *rates)
         assert loss == pytest.approx(reference.train_flat_rows(index, *twin, *rates), rel=1e-4, abs=1e-5)
         for one, other, before in zip(learned(ours), learned(twin), learned(problem), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=2e-4)
-            assert not np.array_equal(one, before) or not before.size
+            assert rate > 1 or not before.size or not np.array_equal(one, before)
             assert not one[:, before.any(axis=0).nonzero()[0].max() + 1 :].any() or before.all()
 
 

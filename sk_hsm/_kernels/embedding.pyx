@@ -9,7 +9,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from .vectors cimport (
-    LINE, VectorLoops, embed, move_embedding, prefetch_embedding, prefetch_vector, sigmoids, softmax, vector_loops,
+    LINE, VectorLoops, dot, embed, move_embedding, prefetch_embedding, prefetch_vector, shorten_step, sigmoids, softmax,
+    stable_rate, vector_loops,
 )
 
 
@@ -172,10 +173,13 @@ def train_rows(
                     &path, n_inner + before, &parents[0], &positions[0], &vector_ptr[0], &vectors[0, 0], width
                 )
             loops.dots(path.scores, path.vectors, path.total, h, width)
-            rate = weights[row] * (first_rate + (last_rate - first_rate) * i / n)
+            rate = stable_rate(
+                weights[row] * (first_rate + (last_rate - first_rate) * i / n), dot(h, h, width)
+            )
             loss -= weights[row] * to_steps(&path, rate)
             loops.steps(path.vectors, path.scores, path.total, back, h, width)
             back[dim] = 0
+            shorten_step(back, dim, rate, dot(&data[begin], &data[begin], size))
             move_embedding(&loops, back, &indices[begin], &data[begin], size, &embedding[0, 0], width)
         close_path(&path)
         free(scratch)

@@ -10,7 +10,8 @@ from libc.string cimport memset
 
 from .sampling cimport Sampler, close_sampler, draw, open_sampler, proba, uniform_number, weigh
 from .vectors cimport (
-    LINE, VectorLoops, embed, move_embedding, prefetch_embedding, prefetch_vector, softmax, vector_loops,
+    LINE, VectorLoops, dot, embed, move_embedding, prefetch_embedding, prefetch_vector, shorten_step, softmax,
+    stable_rate, vector_loops,
 )
 
 
@@ -166,12 +167,13 @@ cdef void forward(const VectorLoops* loops, Level* levels, int n) noexcept nogil
             levels[i + 1].x[j] = max(levels[i].errors[j], <float>0)
 
 
-cdef void backward(const VectorLoops* loops, Level* levels, int n) noexcept nogil:
+cdef void backward(const VectorLoops* loops, Level* levels, int n, float rate) noexcept nogil:
     """A step of the layers, from the gradient at the last level; the gradient at the first."""
     cdef int i, j
     for i in range(n - 2, -1, -1):
         for j in range(levels[i + 1].dim):
             levels[i].errors[j] = levels[i + 1].back[j] if levels[i + 1].x[j] > 0 else 0
+        shorten_step(levels[i].errors, levels[i + 1].dim, rate, dot(levels[i].x, levels[i].x, levels[i].width))
         memset(levels[i].back, 0, levels[i].width * sizeof(float))
         loops.steps(
             levels[i].rows, levels[i].errors, levels[i + 1].dim, levels[i].back, levels[i].x, levels[i].width
@@ -257,11 +259,18 @@ def train_flat_rows(
             softmax(c.scores, c.n)
             loss -= weights[row] * log(max(c.scores[at], LEAST))
             c.scores[at] -= 1
-            rate = weights[row] * (first_rate + (last_rate - first_rate) * r / n)
+            rate = stable_rate(
+                weights[row] * (first_rate + (last_rate - first_rate) * r / n),
+                dot(last.x, last.x, last.width),
+            )
             memset(last.back, 0, last.width * sizeof(float))
             step(&c, &loops, rate, last)
-            backward(&loops, levels, n_levels)
+            backward(&loops, levels, n_levels, rate)
             if embeds:
+                shorten_step(
+                    levels[0].back, levels[0].dim, rate,
+                    dot(&data[indptr[row]], &data[indptr[row]], indptr[row + 1] - indptr[row]),
+                )
                 move_embedding(
                     &loops, levels[0].back, &indices[indptr[row]], &data[indptr[row]],
                     indptr[row + 1] - indptr[row], &embedding[0, 0], levels[0].width,

@@ -43,6 +43,19 @@ static inline float dot(const float *restrict x, const float *restrict z, int n)
     return line_sum(sum) + rest;
 }
 
+/* The curvature of a softmax along its weights is at most |x|^2 / 2: steps of a rate beyond 4 / |x|^2 overshoot. */
+#define REACH 4.0f
+
+static inline float stable_rate(float rate, float size2) { return rate * size2 > REACH ? REACH / size2 : rate; }
+
+/* A step of rate * gradient, on something that is multiplied by a vector of that squared size, shortened so that
+   it lowers the loss by REACH at most, as far as the gradient says. */
+static inline void shorten_step(float *step, int n, float rate, float size2) {
+    float fall = dot(step, step, n) * size2;
+    if (fall > REACH * rate)
+        for (int l = 0; l < n; l++) step[l] *= REACH * rate / fall;
+}
+
 /* scores -> 1 / (1 + exp(-score)), in whole lines */
 static inline void sigmoids(float *scores, int n) {
     for (int l = 0; l < n; l += LINE) {

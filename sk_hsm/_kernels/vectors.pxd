@@ -9,6 +9,8 @@ cdef extern from "vectors.h" nogil:
     VectorLoops vector_loops()
     enum: LINE
     float dot(const float* x, const float* z, int n)
+    float stable_rate(float rate, float size2)
+    void shorten_step(float* step, int n, float rate, float size2)
     double weighted_sum(const float* x, const float* weights, int width)
     void exponentials(float* out, const float* scores, int n)
     double log_sum_exp(const float* scores, int n)

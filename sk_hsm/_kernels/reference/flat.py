@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .embedding import shorten_step, stable_rate
 from .sampling import draw_classes
 
 
@@ -31,7 +32,8 @@ def train_flat_rows(
     from `number` on; those that are not the label, drawn m times with probability q, score
     ``log(m / (n_negatives * q))`` more, and the loss is the log-loss of a softmax of them and the label.
     Without one it is that of all classes. Everything moves by ``-rate * gradient``; the rate falls from
-    the first to the last in a line, and is multiplied by the row's weight.
+    the first to the last in a line, and is multiplied by the row's weight. No step goes too far, see
+    stable_rate and shorten_step.
     """
     loss = 0.0
     for i, row in enumerate(order):
@@ -54,17 +56,17 @@ def train_flat_rows(
         p = np.exp(z - z.max())
         p /= p.sum()
         loss -= weights[row] * np.log(p[drawn == label][0])
-        rate = weights[row] * (first_rate + (last_rate - first_rate) * i / len(order))
+        rate = stable_rate(float(weights[row]) * (first_rate + (last_rate - first_rate) * i / len(order)), h)
         e = rate * (p - (drawn == label))
         vectors[drawn] = v - e[:, None] * h
         back = (e @ v)[: dims[-1]]
         for layer, inputs, outputs in zip(layers[::-1], levels[-2::-1], levels[:0:-1], strict=True):
-            back = np.where(outputs > 0, back, 0)
+            back = shorten_step(np.where(outputs > 0, back, 0), rate, np.array([*inputs, 1]))
             before = layer[:, : len(inputs)].astype(np.float64)
             layer[:, : len(inputs) + 1] -= back[:, None] * np.array([*inputs, 1])
             back = back @ before
         if embedding is not None:
-            embedding[features, : dims[0]] -= x[:, None] * back
+            embedding[features, : dims[0]] -= x[:, None] * shorten_step(back, rate, x)
     return loss
 
 
