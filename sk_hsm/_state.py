@@ -17,7 +17,7 @@ from .node_weights import NodeWeights
 from .packed_weights import MARGIN, PackedWeights
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 3
+FORMAT = 4
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
 

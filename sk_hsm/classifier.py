@@ -19,7 +19,7 @@ from .label_tree import LabelTree
 from .predictions import TreePredictions
 from .priors import Penalties
 from .progress import Progress
-from .training import Rows, TrainedTree, train_trees, update_tree
+from .training import Rows, TrainedTree, choose_whitening, train_trees, update_tree
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
@@ -65,6 +65,13 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         "naive_bayes" is a multiple of the log-odds of naive Bayes, for features that are not
         negative; "centroid" a multiple of the direction of each child's mean row. The multiple
         is chosen as "auto" chooses C, and "auto" is the best of the three at each level.
+    whiten : bool or "auto", default="auto"
+        Whether rows are made round first: linearly mapped so that rows of a class differ alike in all
+        directions, as in linear discriminant analysis [4]_. The tree is built of such rows, and
+        ``||W||^2`` becomes ``sum(w @ S @ w)`` over the columns w of W, S being the covariance within
+        classes, so that directions in which rows of a class differ anyway count less. "auto" does so
+        where `C` is "auto", at least half of X is not zero, and features are at most 1024, fewer than
+        the classes and more than the rows of a class, on average.
     fit_intercept : bool, default=True
         Whether each node has an intercept. It is the weight of a constant feature 1, and
         penalised like any other weight.
@@ -106,6 +113,9 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Its prior: "none", "naive_bayes" or "centroid".
     prior_scale_ : ndarray of shape (n_inner_nodes,)
         The multiple of the prior.
+    whitening_ : ndarray of shape (n_features + 1, n_features)
+        Where rows were made round: nodes were trained with ``[x, 1] @ whitening_`` in place of x. Weights
+        are those of x all the same.
     n_iter_ : int
         Most passes that any node took.
     n_features_in_ : int
@@ -132,6 +142,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
        AISTATS 2005.
     .. [3] S. Shalev-Shwartz, T. Zhang, "Accelerated proximal stochastic dual coordinate
        ascent for regularized loss minimization", ICML 2014.
+    .. [4] R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of
+       Eugenics 7, 1936.
 
     Examples
     --------
@@ -152,6 +164,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         "n_trees": [Interval(Integral, 1, None, closed="left")],
         "C": [Interval(Real, 0, MAX_WEIGHT, closed="right"), StrOptions({"auto"})],
         "prior": [StrOptions({"auto", "naive_bayes", "centroid"}), None],
+        "whiten": ["boolean", StrOptions({"auto"})],
         "fit_intercept": ["boolean"],
         "class_weight": [dict, StrOptions({"balanced"}), None],
         "max_iter": [Interval(Integral, 1, 2**31 - 1, closed="both")],
@@ -170,6 +183,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         n_trees: int = 1,
         C: float | str = "auto",
         prior: str | None = "auto",
+        whiten: bool | str = "auto",
         fit_intercept: bool = True,
         class_weight: dict | str | None = None,
         max_iter: int = 1000,
@@ -184,6 +198,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         self.n_trees = n_trees
         self.C = C
         self.prior = prior
+        self.whiten = whiten
         self.fit_intercept = fit_intercept
         self.class_weight = class_weight
         self.max_iter = max_iter
@@ -239,7 +254,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         """Build the tree and train its nodes with a first batch of rows; then go on with others.
 
         Later calls keep the tree, `C_` and what else the first call, or `fit`, has chosen: `tree`,
-        `arity`, `n_trees`, `C` and `prior` are not looked at again. Weights are not rounded, and
+        `arity`, `n_trees`, `C`, `prior` and `whiten` are not looked at again. Weights are not rounded, and
         if `fit` has rounded them they become float32 again. A node then minimises
         ``||W - W_before||^2 / 2 + C * sum(weight * log-loss)`` over the rows of the batch, as in
         [1]_. The first batch should hold rows of as many classes as it can; a class has
@@ -297,8 +312,12 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         params = self.get_params(deep=False)
         if classes is not None:
             params["rounding"] = None  # later batches are to move the weights as little as they need to
-        self._set_trained(train_trees(rows, params, rng, progress))
+        whitening = choose_whitening(rows, params)
+        self._set_trained(train_trees(rows, whitening, params, rng, progress))
         self.classes_ = rows.classes
+        vars(self).pop("whitening_", None)
+        if whitening is not None:
+            self.whitening_ = whitening
         return self
 
     def _go_on(self, X: Any, y: Any, classes: Any, sample_weight: Any) -> HierarchicalSoftmaxClassifier:
@@ -306,10 +325,11 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         largest_C = max(float(penalties.C.max(initial=0)) for penalties in self._penalties)
         rows = self._rows(X, y, sample_weight, self.classes_, largest_C, reset=False)
         progress, params = Progress(self.verbose), self.get_params(deep=False)
+        whitening = getattr(self, "whitening_", None)
         rng = check_random_state(self.random_state)
         self._set_trained(
             [
-                update_tree(rows, *model, penalties, params, rng.randint(2**31 - 1), progress)
+                update_tree(rows, *model, penalties, whitening, params, rng.randint(2**31 - 1), progress)
                 for model, penalties in zip(self._models, self._penalties, strict=True)
             ]
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy import sparse
 from scipy.stats import entropy
 from sklearn.utils.extmath import row_norms
 
+from .inference import check_fits_in_memory
 from .label_tree import LabelTree
 from .node_weights import NodeWeights, key_features
 from .packed_weights import PackedWeights
@@ -21,6 +22,7 @@ from .progress import Progress
 from .regularization import choose_penalties, search_penalties
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import class_centroids, cluster_centroids, given_tree
+from .whitening import is_worth_whitening, learn_whitening, to_raw, to_white, whitened
 
 # What arity="auto" chooses between. Wide nodes pay where rows tell much of the label: where a
 # narrow tree's log-loss is less than UNCERTAIN of the labels' entropy. Else they cost some.
@@ -52,10 +54,39 @@ class TrainedTree:
     converged: NDArray[np.bool_]
 
 
+def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] | None:
+    """The map of learn_whitening, where params ask for it, or it is worth it and they leave it open."""
+    whiten = params["whiten"]
+    if whiten == "auto":
+        is_open = params["C"] == "auto" and params["prior"] != "naive_bayes"
+        whiten = is_open and is_worth_whitening(rows.X, rows.y, len(rows.classes))
+    if not whiten:
+        return None
+    if params["prior"] == "naive_bayes":
+        raise ValueError(
+            "whiten=True makes features negative, and prior='naive_bayes' needs others: use 'centroid'"
+        )
+    n, d = rows.X.shape
+    for what, size in ((f"whitening of {d} features", d), (f"white rows of {d} features", n)):
+        check_fits_in_memory(what, size, 4 * 8 * d, "whiten=False")
+    return learn_whitening(rows.X, rows.y, rows.weights, params["fit_intercept"])
+
+
 def train_trees(
-    rows: Rows, params: dict[str, Any], rng: np.random.RandomState, progress: Progress
+    rows: Rows,
+    whitening: NDArray[np.float64] | None,
+    params: dict[str, Any],
+    rng: np.random.RandomState,
+    progress: Progress,
 ) -> list[TrainedTree]:
-    """Build and train as many trees as params say, each from random numbers of its own."""
+    """Build and train as many trees as params say, each from random numbers of its own.
+
+    With a whitening, rows.X is white afterwards, so that two of them are not kept.
+    """
+    step = rounding_step(rows, params["rounding"])
+    if whitening is not None:
+        progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
+        rows.X = whitened(rows.X, whitening)
     if params["arity"] == "auto":
         # from the same random numbers as a fit with the arity that comes out
         params = params | {"arity": choose_arity(rows, params, copy.deepcopy(rng))}
@@ -68,7 +99,14 @@ def train_trees(
             f"{name}: {tree.n_inner} nodes of up to {tree.arity} children, "
             f"depth {tree.max_depth}, mean {tree.mean_depth(frequency):.2f}"
         )
-        trained.append(train_tree(rows, tree, params, rng.randint(2**31 - 1), progress))
+        one = train_tree(rows, tree, params, rng.randint(2**31 - 1), progress)
+        if whitening is not None:
+            one.weights = to_raw(one.weights, np.diff(tree.child_ptr), whitening)
+        if step is not None:
+            one.weights = PackedWeights.of(one.weights, tree.child_ptr, rows.X.shape[1], step)
+        size, passes = one.weights.nbytes / 2**20, one.n_iter.max(initial=0)
+        progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
+        trained.append(one)
     return trained
 
 
@@ -106,16 +144,10 @@ def train_tree(
     rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int, progress: Progress
 ) -> TrainedTree:
     """Choose the penalties that params leave open, and train every node."""
-    step = rounding_step(rows, params["rounding"])
     problem = problem_of(rows, tree, params, seed)
     problem.penalties = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
     fit = fit_nodes(problem, params["n_jobs"], progress)
-    weights = fit.weights
-    if step is not None:
-        weights = PackedWeights.of(weights, tree.child_ptr, rows.X.shape[1], step)
-    size, passes = weights.nbytes / 2**20, fit.n_iter.max(initial=0)
-    progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
-    return TrainedTree(tree, problem.penalties, weights, fit.n_iter, fit.converged)
+    return TrainedTree(tree, problem.penalties, fit.weights, fit.n_iter, fit.converged)
 
 
 def rounding_step(rows: Rows, rounding: float | None) -> float | None:
@@ -137,6 +169,7 @@ def update_tree(
     tree: LabelTree,
     weights: NodeWeights | PackedWeights,
     penalties: Penalties,
+    whitening: NDArray[np.float64] | None,
     params: dict[str, Any],
     seed: int,
     progress: Progress,
@@ -152,11 +185,17 @@ def update_tree(
         raise ValueError(
             f"this model is damaged: it has weights of more than its {rows.X.shape[1]} features, fit it again"
         )
+    arities = np.diff(tree.child_ptr)
+    if whitening is not None:
+        rows = replace(rows, X=whitened(rows.X, whitening))
+        weights = to_white(weights, arities, whitening)
     problem = problem_of(rows, tree, params, seed)
     negative = rows.X.data.min(initial=0) < 0
     problem.penalties = penalties.without_naive_bayes() if negative else penalties
     problem.earlier = weights
     fit = ascend_nodes(problem, params["n_jobs"], progress)
+    if whitening is not None:
+        fit.weights = to_raw(fit.weights, arities, whitening)
     return TrainedTree(tree, penalties, fit.weights, fit.n_iter, fit.converged)
 
 

@@ -19,7 +19,7 @@ LAYERS = [
     ["scan"],
     ["inference"],
     ["regularization"],
-    ["solvers"],
+    ["solvers", "whitening"],
     ["packed_weights", "node_vectors", "multi_index"],
     ["tree_builders", "node_weights", "priors"],
     ["label_tree", "validation", "progress", "_version"],

@@ -2,7 +2,7 @@
 
 ``python docs/benchmarks/roads.py`` needs an environment that has this package, and for ``--stage serve`` any
 of hnswlib, faiss-cpu and usearch. Each run is a process of its own (run_roads.py); what the results file has
-is not measured again. ``--stage rates`` chooses learning rates for the words, on rows held out.
+is not measured again. ``--stage rates`` chooses learning rates, on rows held out.
 """
 
 import argparse
@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
 
 import datasets
@@ -19,14 +20,16 @@ HERE = Path(__file__).parent
 TREES, SAMPLERS = ["tree, linear", "tree, embedding"], ["uniform", "unigram", "midx", "midx-rq"]
 WORDS = "nextword_gcide"
 WORD_ROWS, SERVED_ROWS = 300_000, 1_500_000
-# rates of the samplers and of the tree; negatives; epochs; whether the full softmax is trained too
+# negatives; epochs; whether the full softmax is trained too
 SETS = {
-    "nextitem_ml100k": (0.1, 0.05, [20, 50], [1, 2, 3, 5], True),
-    "lemma_ru_10k": (0.3, 0.3, [20, 50], [1, 2, 3, 5], True),
-    "lemma_ru": (0.3, 0.1, [20], [5], False),
-    WORDS: (None, None, [50], [5], False),
+    "nextitem_ml100k": ([20, 50], [1, 2, 3, 5], True),
+    "lemma_ru_10k": ([20, 50], [1, 2, 3, 5, 10], True),
+    "lemma_ru": ([20, 50], [1, 2, 3, 5], False),
+    WORDS: ([50], [1, 2, 3, 5], False),
 }
-RATES = [0.01, 0.02, 0.05, 0.1]
+RATES = [0.02, 0.05, 0.1, 0.3, 1]
+# rows on which they are tried
+RATE_ROWS = {"max_train": 200_000, "max_test": 2000}
 SIZES = [1000, 10_000, 100_000, 1_000_000]
 TABLES = {
     "train": {
@@ -64,25 +67,22 @@ def of_data(data: str, split: str) -> dict:
 
 
 def rate_runs(records: list[dict]):
-    """Rates for the words, of a part of their rows."""
-    for method in ["tree, embedding", *SAMPLERS]:
-        for rate in RATES:
-            spec = of_data(WORDS, "heldout") | {"max_train": 200_000, "max_test": 2000}
-            yield {"data": WORDS, "method": method, "params": {"learning_rate": rate, "n_epochs": 3}}, spec
+    """Rates for each set, on a part of its rows."""
+    for data, method, rate in product(SETS, ["tree, embedding", *SAMPLERS], RATES):
+        key = {"data": data, "method": method, "params": {"learning_rate": rate, "n_epochs": 3}}
+        yield key, {"split": "heldout"} | RATE_ROWS
 
 
 def rate_of(records: list[dict], data: str, method: str) -> float:
-    """The learning rate of a method: as set, or that of the best likelihood of the stage rates."""
-    fixed = SETS[data][1 if method == "tree, embedding" else 0]
-    if fixed is not None:
-        return fixed
+    """That of the best likelihood in the stage rates; the full softmax has that of midx-rq."""
+    method = "midx-rq" if method == "full" else method
     tried = [r for r in records if (r["stage"], r.get("data"), r["method"]) == ("rates", data, method)]
-    return min(tried, key=lambda record: record["nll"])["params"]["learning_rate"] if tried else 0.05
+    return min(tried, key=lambda record: record["nll"])["params"]["learning_rate"]
 
 
 def train_runs(records: list[dict]):
     """Every method on every set, samplers after each number of epochs."""
-    for data, (*_, negatives, epochs, full) in SETS.items():
+    for data, (negatives, epochs, full) in SETS.items():
         spec = of_data(data, "test")
         yield {"data": data, "method": "tree, linear", "params": {}}, spec
         for n_epochs in reversed(epochs):
@@ -188,7 +188,7 @@ def draw_epochs(records: list[dict], path: Path) -> None:
 
     panels = [("n_epochs", "nll"), ("train_cpu_s", "nll"), ("n_epochs", "p1"), ("train_cpu_s", "p1")]
     names = {"n_epochs": "epochs", "train_cpu_s": "training, CPU s", "nll": "NLL", "p1": "P@1"}
-    sets = {data: set_[2][-1] for data, set_ in SETS.items() if len(set_[3]) > 1}
+    sets = {data: negatives[-1] for data, (negatives, *_) in SETS.items()}
     figure, axes = plt.subplots(len(sets), 4, figsize=(14, 2.9 * len(sets)), layout="constrained")
     for row, (data, n_negatives) in zip(axes, sets.items(), strict=True):
         mine = [r for r in records if r["stage"] == "train" and r["data"] == data]

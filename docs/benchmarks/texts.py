@@ -12,7 +12,7 @@ from compare import build
 from report import FORMATS
 from runs import grid, kept, medians, parser, recorded, tuned
 
-OF_EMBEDDING = grid(learning_rate=[0.05, 0.1, 0.2, 0.3], arity=[2, 16])
+OF_EMBEDDING = grid(learning_rate=[0.05, 0.1, 0.3, 1, 3], arity=[2, 16])
 # None: not run. The softmax takes time that grows with classes: 40 CPU minutes an epoch of lemma_ru.
 GRIDS = {
     "lemma_ru": {
