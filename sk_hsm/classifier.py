@@ -71,7 +71,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         ``||W||^2`` becomes ``sum(w @ S @ w)`` over the columns w of W, S being the covariance within
         classes, so that directions in which rows of a class differ anyway count less. "auto" does so
         where `C` is "auto", at least half of X is not zero, and features are at most 1024, fewer than
-        the classes and more than the rows of a class, on average.
+        the classes and more than the rows of a class, on average, and rows of a class differ twice as
+        much in one direction as in another.
     fit_intercept : bool, default=True
         Whether each node has an intercept. It is the weight of a constant feature 1, and
         penalised like any other weight.

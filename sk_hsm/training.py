@@ -29,6 +29,9 @@ from .whitening import is_worth_whitening, learn_whitening, to_raw, to_white, wh
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
 
+# Rows that differ in no direction this many times as much as in another are left as they are.
+UNEVEN = 2
+
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
 
@@ -56,10 +59,10 @@ class TrainedTree:
 
 def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] | None:
     """The map of learn_whitening, where params ask for it, or it is worth it and they leave it open."""
-    whiten = params["whiten"]
-    if whiten == "auto":
-        is_open = params["C"] == "auto" and params["prior"] != "naive_bayes"
-        whiten = is_open and is_worth_whitening(rows.X, rows.y, len(rows.classes))
+    whiten, is_open = params["whiten"], params["whiten"] == "auto"
+    if is_open:
+        whiten = params["C"] == "auto" and params["prior"] != "naive_bayes"
+        whiten = whiten and is_worth_whitening(rows.X, rows.y, len(rows.classes))
     if not whiten:
         return None
     if params["prior"] == "naive_bayes":
@@ -69,7 +72,8 @@ def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] 
     n, d = rows.X.shape
     for what, size in ((f"whitening of {d} features", d), (f"white rows of {d} features", n)):
         check_fits_in_memory(what, size, 4 * 8 * d, "whiten=False")
-    return learn_whitening(rows.X, rows.y, rows.weights, params["fit_intercept"])
+    whitening = learn_whitening(rows.X, rows.y, rows.weights, params["fit_intercept"])
+    return None if is_open and np.linalg.cond(whitening[:-1]) < UNEVEN else whitening
 
 
 def train_trees(

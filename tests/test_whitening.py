@@ -139,6 +139,7 @@ def test_it_is_left_alone_where_it_is_not_worth_it():
         ((X, y), {"whiten": False}),
         (digits, {"arity": 4}),  # few classes
         ((np.tile(X, (1, 7)), y), {}),  # more features than classes
+        (few_rows_a_class(quiet=3.0)[:2], {}),  # alike in all directions
         ((holes, y), {}),
         (few, {}),
     ):
