@@ -1,0 +1,138 @@
+"""The hardest case: dense rows, at most three a class; and what whitening does for them.
+
+``python docs/benchmarks/few_rows.py`` needs an environment that has this package. It trains on all 48,010
+classes of lemma_ru_dense_3, on 2,000 of them, where a flat softmax can be trained, and on lemma_ru_dense, with
+all rows. One thread. What is measured is written at once, and not measured again.
+"""
+
+import argparse
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+from report import FORMATS, load, save
+from run_one import load_split, used
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.preprocessing import normalize
+
+from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, SampledSoftmaxClassifier
+
+RESULTS = Path(__file__).parent / "results" / "few_rows.json"
+SETS = [("lemma_ru_dense_3", 2000), ("lemma_ru_dense_3", None), ("lemma_ru_dense", None)]
+MAX_TEST, K, CHUNK = 10_000, 5, 1000
+COLUMNS = {
+    "train CPU s": ("train_cpu_s", ".1f"),
+    "P@1": ("p1", ".3f"),
+    "R@5": ("r5", ".3f"),
+    "NLL": ("nll", ".3f"),
+}
+
+
+class Centroids:
+    """The nearest mean of a class's rows; of rows made white by scikit-learn, if asked for."""
+
+    def __init__(self, whiten: bool):
+        self.whiten = LinearDiscriminantAnalysis() if whiten else None
+
+    def fit(self, X, y):
+        if self.whiten is not None:
+            X = self.whiten.fit(X, y).transform(X)
+        self.classes_, inverse, counts = np.unique(y, return_inverse=True, return_counts=True)
+        self.means = np.zeros((len(self.classes_), X.shape[1]))
+        np.add.at(self.means, inverse, X)
+        self.means /= counts[:, None]
+        return self
+
+    def predict_top_k(self, X, k):
+        if self.whiten is not None:
+            X = self.whiten.transform(X)
+        found = []
+        for lo in range(0, len(X), CHUNK):
+            scores = 2 * X[lo : lo + CHUNK] @ self.means.T - np.sum(self.means**2, axis=1)
+            best = np.argpartition(-scores, k, axis=1)[:, :k]
+            order = np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1)
+            found.append(self.classes_[np.take_along_axis(best, order, axis=1)])
+        return np.concatenate(found), None
+
+
+def classifier(**params):
+    return HierarchicalSoftmaxClassifier(n_jobs=1, random_state=0, **params)
+
+
+METHODS = {
+    "nearest centroid": lambda: Centroids(whiten=False),
+    "nearest centroid, LDA": lambda: Centroids(whiten=True),
+    "flat softmax, as they are": lambda: classifier(arity=10**6, whiten=False),
+    "flat softmax": lambda: classifier(arity=10**6),
+    "tree, as they are": lambda: classifier(whiten=False),
+    "tree": classifier,
+    "tree, arity 64": lambda: classifier(arity=64),
+    "three trees": lambda: classifier(n_trees=3),
+    "tree, embedding": lambda: HierarchicalSoftmaxEmbedding(
+        tree="kmeans", arity=16, learning_rate=0.3, n_epochs=10, random_state=0
+    ),
+    "midx-rq": lambda: SampledSoftmaxClassifier(
+        sampler="midx-rq", learning_rate=1, n_epochs=10, random_state=0
+    ),
+}
+LARGE = {"flat softmax, as they are", "flat softmax"}  # of too many classes
+SLOW = {"nearest centroid, LDA"}  # scikit-learn looks at all rows for each class
+
+
+def rows_of(data: str, n_classes: int | None, cache: Path) -> tuple:
+    """Rows to train and to test, of length one, of so many classes at random."""
+    X, y, X_test, y_test = load_split(datasets.build(data, cache), "test", 10**9)
+    if n_classes is not None:
+        chosen = np.random.default_rng(0).permutation(np.unique(y))[:n_classes]
+        of, of_test = np.isin(y, chosen), np.isin(y_test, chosen)
+        X, y, X_test, y_test = X[of], y[of], X_test[of_test], y_test[of_test]
+    some = np.random.default_rng(1).permutation(len(y_test))[:MAX_TEST]
+    return normalize(X), y, normalize(X_test[some]), y_test[some]
+
+
+def measure(method: str, X, y, X_test, y_test) -> dict:
+    """Accuracy and likelihood."""
+    model, begin = METHODS[method](), used()[0]
+    model.fit(X, y)
+    seconds = used()[0] - begin
+    hit = model.predict_top_k(X_test, k=K)[0] == y_test[:, None]
+    found = {
+        "train_cpu_s": seconds,
+        "p1": hit[:, 0].mean(),
+        "r5": hit.any(axis=1).mean(),
+        "n_test": len(y_test),
+    }
+    if hasattr(model, "log_proba_of"):
+        found["nll"] = -model.log_proba_of(X_test, y_test).mean()
+    return {name: float(value) for name, value in found.items()}
+
+
+def main() -> None:
+    """Measure what is missing, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all")
+    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.add_argument("--output", type=Path, default=RESULTS, help=f"default {RESULTS}")
+    parser.add_argument("--cache", type=Path, default=datasets.CACHE, help=f"default {datasets.CACHE}")
+    args = parser.parse_args()
+    records = load(args.output)
+    for data, n_classes in SETS:
+        rows, key = None, {"data": data, "n_classes": n_classes}
+        table = [["method", *COLUMNS]]
+        for method in args.methods:
+            if n_classes is None and method in LARGE | SLOW:
+                continue
+            if not any((key | {"method": method}).items() <= record.items() for record in records):
+                rows = rows or rows_of(data, n_classes, args.cache)
+                records.append(key | {"method": method} | measure(method, *rows))
+                print(time.strftime("%H:%M:%S"), records[-1], flush=True)
+                save(records, args.output)
+            [record] = [r for r in records if (key | {"method": method}).items() <= r.items()]
+            cells = [(record.get(field), form) for field, form in COLUMNS.values()]
+            table.append([method, *("" if value is None else format(value, form) for value, form in cells)])
+        print(f"\n{data}, {n_classes or 'all'} classes\n", FORMATS[args.format](table), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
