@@ -70,8 +70,9 @@ def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] 
             "whiten=True makes features negative, and prior='naive_bayes' needs others: use 'centroid'"
         )
     n, d = rows.X.shape
-    for what, size in ((f"whitening of {d} features", d), (f"white rows of {d} features", n)):
-        check_fits_in_memory(what, size, 4 * 8 * d, "whiten=False")
+    if not is_open:  # else rows are about as large already
+        check_fits_in_memory(f"whitening of {d} features", d, 4 * 8 * d, "whiten=False")
+        check_fits_in_memory(f"making {d} features white", n, 2 * 4 * d, "whiten=False")
     whitening = learn_whitening(rows.X, rows.y, rows.weights, params["fit_intercept"])
     return None if is_open and np.linalg.cond(whitening[:-1]) < UNEVEN else whitening
 
