@@ -1,8 +1,8 @@
 """The hardest case: dense rows, at most three a class; and what whitening does for them.
 
-``python docs/benchmarks/few_rows.py`` needs an environment that has this package. It trains on all 48,010
-classes of lemma_ru_dense_3, on 2,000 of them, where a flat softmax can be trained, and on lemma_ru_dense, with
-all rows. One thread. What is measured is written at once, and not measured again.
+``python docs/benchmarks/few_rows.py`` needs an environment that has this package. It trains on 2,000 classes
+of lemma_ru_dense_3, where a flat softmax can be trained, on all 48,010, and on all rows, lemma_ru_dense. One
+thread. What is measured is written at once, and not measured again.
 """
 
 import argparse
