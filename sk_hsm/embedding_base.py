@@ -202,6 +202,7 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         -----
         A call copies the model: give it thousands of rows at a time, or use `fit_batches`.
         """
+        self._validate_params()  # scikit-learn leaves it out where classes_ are known
         with as_before_on_error(self):
             first = not hasattr(self, "classes_")
             if first:

@@ -323,6 +323,9 @@ def test_wrong_parameters_are_named(params, message):
     X, y = bags()
     with pytest.raises(ValueError, match=f"'{message}' parameter"):
         HierarchicalSoftmaxEmbedding(**params).fit(X, y)
+    est = HierarchicalSoftmaxEmbedding(4).partial_fit(X, y, classes=range(24))
+    with pytest.raises(ValueError, match=f"'{message}' parameter"):
+        est.set_params(**params).partial_fit(X, y)
 
 
 def test_wrong_batches_are_named():
