@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, KFold, train_test_split
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 
@@ -65,7 +65,7 @@ def test_every_method_gives_the_same_distribution(fit_intercept):
     clf, X, y = fitted(fit_intercept=fit_intercept)
     proba, n_classes = clf.predict_proba(X), len(clf.classes_)
     assert clf.class_intercepts_.any() == fit_intercept
-    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-12)
     labels, top = clf.predict_top_k(X, k=n_classes)
     np.testing.assert_array_equal(top, -np.sort(-proba, axis=1))
     np.testing.assert_array_equal(labels, clf.classes_[np.argsort(-proba, axis=1, kind="stable")])
@@ -79,6 +79,13 @@ def test_every_method_gives_the_same_distribution(fit_intercept):
     drawn = clf.sample(X[:1], 20_000, random_state=0)
     share = np.bincount(np.searchsorted(clf.classes_, drawn[0]), minlength=n_classes) / 20_000
     assert np.abs(share - proba[0]).max() < 0.02
+
+
+@pytest.mark.filterwarnings("error")
+def test_rows_sum_to_one_as_scorers_want_it():
+    X, y = load_digits(return_X_y=True)
+    losses = cross_val_score(SampledSoftmaxClassifier(8, random_state=0), X, y, scoring="neg_log_loss", cv=2)
+    assert losses.min() > -1
 
 
 def test_one_row_has_the_bits_that_it_has_among_others():
@@ -231,6 +238,17 @@ def test_all_cells_give_the_exact_labels(sampler):
     assert 0.2 < right[0] <= right[1]
 
 
+@pytest.mark.parametrize("scale", [1, 300, -300, 3000])
+def test_probabilities_of_cells_neither_overflow_nor_vanish(scale):
+    rng = np.random.default_rng(0)
+    y = np.arange(60).repeat(10)
+    X = rng.normal(size=(60, 16))[y] + 0.05 * rng.normal(size=(600, 16))
+    clf = SampledSoftmaxClassifier(None, norm=None, n_codewords=8, n_epochs=20, random_state=0).fit(X, y)
+    exact, found = (clf.predict_top_k(scale * X[::10], 3, n_probe) for n_probe in (None, 64))
+    np.testing.assert_array_equal(found[0], exact[0])
+    np.testing.assert_allclose(found[1], exact[1], atol=1e-3)
+
+
 @pytest.mark.parametrize("library", sorted(LIBRARIES))
 def test_libraries_find_the_best_classes(library):
     clf, X, _ = fitted()
@@ -282,6 +300,19 @@ def test_wrong_parameters_are_named_and_nothing_is_lost(params, message):
     for name, value in attributes.items():
         assert getattr(clf, name) is value
     np.testing.assert_array_equal(pickle.loads(before).class_vectors_, clf.class_vectors_)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"n_negatives": -5}, {"n_negatives": 0}, {"sampler": "nce"}, {"norm": "max"}, {"learning_rate": 0.0}],
+)
+def test_parameters_are_checked_at_each_call_of_partial_fit(params):
+    X, y = rows_of_classes()
+    clf = SampledSoftmaxClassifier(**QUICK).partial_fit(X, y, classes=range(24))
+    before = clf.class_vectors_.copy()
+    with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter"):
+        clf.set_params(**params).partial_fit(X, y)
+    np.testing.assert_array_equal(clf.class_vectors_, before)
 
 
 def test_what_would_overflow_is_said():

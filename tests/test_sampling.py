@@ -254,7 +254,7 @@ def test_the_best_of_scores_are_those_of_the_twin(seed, n_classes, k, floor, tie
     totals = np.empty(4), np.empty(4)
     scan.log_totals(scores, totals[0])
     reference.log_totals(scores, totals[1])
-    np.testing.assert_allclose(*totals, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(*totals, rtol=1e-13, atol=1e-13)
 
 
 @pytest.mark.parametrize("residual", KINDS)

@@ -16,8 +16,17 @@ from .vectors cimport VectorLoops, dot, log_sum_exp, vector_loops
 cdef enum:
     MANY = 32
 
-# an exponent that does not overflow
-cdef double MOST = 700
+# sums of exponentials are kept less an exponent of their own, so that none overflows, nor all vanish
+cdef struct Sum:
+    double top
+    double less
+
+
+cdef inline void add(Sum* sum, double exponent, double times) noexcept nogil:
+    if exponent <= sum.top:
+        sum.less += times * exp(exponent - sum.top)
+    else:
+        sum.top, sum.less = exponent, times + sum.less * exp(sum.top - exponent)
 
 
 cdef int offer(Heap* best, Py_ssize_t k, double score, int32_t label) noexcept nogil:
@@ -63,9 +72,10 @@ def score_classes(const float[:, ::1] H, const float[:, ::1] vectors, float[:, :
 
 def log_totals(const float[:, ::1] scores, double[::1] out):
     cdef Py_ssize_t i
+    cdef VectorLoops loops = vector_loops()
     with nogil:
         for i in range(scores.shape[0]):
-            out[i] = log_sum_exp(&scores[i, 0], scores.shape[1])
+            out[i] = log_sum_exp(&loops, &scores[i, 0], scores.shape[1])
 
 
 def best_of_scores(const float[:, ::1] scores, double floor, int32_t[:, ::1] classes, double[:, ::1] log_proba):
@@ -74,6 +84,7 @@ def best_of_scores(const float[:, ::1] scores, double floor, int32_t[:, ::1] cla
     cdef int status = 0
     cdef float bar
     cdef const float* row
+    cdef VectorLoops loops = vector_loops()
     cdef Heap best
     best.items, best.size, best.capacity, best.worst_first = NULL, 0, 0, True
     with nogil:
@@ -88,7 +99,7 @@ def best_of_scores(const float[:, ::1] scores, double floor, int32_t[:, ::1] cla
                     bar = best.items[0].log_p
             if status:
                 break
-            write_best(&best, log_sum_exp(row, scores.shape[1]), floor, classes[i], log_proba[i])
+            write_best(&best, log_sum_exp(&loops, row, scores.shape[1]), floor, classes[i], log_proba[i])
         free(best.items)
     if status:
         raise MemoryError(f"no memory for {k} answers")
@@ -123,11 +134,12 @@ def search_cells(
     int32_t[:, ::1] classes,
     double[:, ::1] log_proba,
 ):
-    cdef Py_ssize_t i, k = classes.shape[1], left
+    cdef Py_ssize_t i, at, k = classes.shape[1], left
     cdef int64_t place
     cdef int status = 0
-    cdef double norm, total, visited
+    cdef double norm, left_out
     cdef float score
+    cdef Sum total
     cdef float* vector
     cdef Candidate cell
     cdef VectorLoops loops = vector_loops()
@@ -142,23 +154,25 @@ def search_cells(
             weigh(&s, &H[i, 0])
             norm = sqrt(dot(&H[i, 0], &H[i, 0], dim)) * (1 + 1e-5)  # whatever rounding did
             status |= gather_cells(&cells, &s, radii, tops, norm)
-            total, left = s.total, n_probe
-            visited = 0.0
+            left_out, left = 0.0, n_probe
+            total.top, total.less = -INFINITY, 0.0
             while left > 0 and cells.size > 0:
                 if best.size == k and cells.items[0].log_p < best.items[0].log_p:
                     break
                 cell = pop(&cells)
                 left -= 1
-                total -= share(&s, cell.node)
                 for place in range(s.cell_ptr[cell.node], s.cell_ptr[cell.node + 1]):
                     vector = <float*>&vectors[s.members[place], 0]
                     loops.dots(&score, &vector, 1, &H[i, 0], s.width)
-                    visited += exp(min(score - s.top, MOST))
+                    add(&total, score, 1)
                     status |= offer(&best, k, score, s.members[place])
             if status:
                 break
-            visited += max(total, 0.0) if cells.size > 0 else 0
-            write_best(&best, s.top + log(visited), -INFINITY, classes[i], log_proba[i])
+            for at in range(cells.size):
+                left_out += share(&s, cells.items[at].node)
+            if left_out > 0:
+                add(&total, s.top, left_out)
+            write_best(&best, total.top + log(total.less), -INFINITY, classes[i], log_proba[i])
         close_sampler(&s)
         free(best.items)
         free(cells.items)

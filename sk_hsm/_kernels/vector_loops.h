@@ -72,6 +72,34 @@ TARGET static void NAME(axpy)(float *y, float a, const float *x, int width) {
     for (int l = 0; l < width; l += PACK) AT(y, l) += a * AT(x, l);
 }
 
+/* the sum of exp(x - shift) for x <= shift, to 1e-14 relative: as line_exp but in double, and from -700 on. What is
+   added before n is rounded leaves it in the lowest bits, from where it goes to the exponent of the polynomial. */
+TARGET static double NAME(sum_exp)(const float *x, int width, float shift) {
+    const double round = 6755399441055744.0;
+    double total = 0.0;
+    for (int l = 0; l < width; l += LINE) {
+        double y[LINE], z[LINE], s[4] = {0.0};
+        uint64_t bits[LINE], n_bits[LINE];
+        EACH {
+            double t = (double)x[l + c] - shift;
+            t = t > -700.0 ? t : -700.0;
+            z[c] = t * 1.4426950408889634 + round;
+            double n = z[c] - round;
+            double r = (t - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
+            y[c] = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6 + r * (1.0 / 24 + r * (1.0 / 120 + r * (1.0 / 720 +
+                   r * (1.0 / 5040 + r * (1.0 / 40320 + r * (1.0 / 362880 + r * (1.0 / 3628800 +
+                   r * (1.0 / 39916800)))))))))));
+        }
+        memcpy(bits, y, sizeof(bits));
+        memcpy(n_bits, z, sizeof(n_bits));
+        EACH bits[c] += n_bits[c] << 52;
+        memcpy(y, bits, sizeof(y));
+        for (int c = 0; c < LINE; c++) s[c % 4] += y[c];
+        total += (s[0] + s[2]) + (s[1] + s[3]);
+    }
+    return total;
+}
+
 #undef NAME
 #undef PACK
 #undef TARGET

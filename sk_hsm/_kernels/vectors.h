@@ -22,12 +22,13 @@ typedef struct {
     void (*dots)(float *scores, float *const *vectors, int n, const float *h, int width);
     void (*steps)(float *const *vectors, const float *errors, int n, float *back, const float *h, int width);
     void (*axpy)(float *y, float a, const float *x, int width);
+    double (*sum_exp)(const float *x, int width, float shift);
 } VectorLoops;
 
 static inline VectorLoops vector_loops(void) {
-    VectorLoops loops = {dots_of_4, steps_of_4, axpy_of_4};
+    VectorLoops loops = {dots_of_4, steps_of_4, axpy_of_4, sum_exp_of_4};
 #if defined(__GNUC__) && defined(__x86_64__)
-    if (__builtin_cpu_supports("avx2")) loops = (VectorLoops){dots_of_8, steps_of_8, axpy_of_8};
+    if (__builtin_cpu_supports("avx2")) loops = (VectorLoops){dots_of_8, steps_of_8, axpy_of_8, sum_exp_of_8};
 #endif
     return loops;
 }
@@ -94,20 +95,17 @@ static inline void exponentials(float *out, const float *scores, int n) {
     }
 }
 
-/* the logarithm of the sum of exp(scores) */
-static inline double log_sum_exp(const float *scores, int n) {
-    float top = scores[0], z[LINE], e[LINE];
-    double total = 0.0;
-    int l = 0;
-    for (int c = 1; c < n; c++) top = scores[c] > top ? scores[c] : top;
-    for (; l + LINE <= n; l += LINE) {
-        line_exp(e, scores + l, top);
-        total += line_sum(e);
-    }
-    if (l < n) {
-        copy_line(z, scores, l, n);
-        line_exp(e, z, top);
-        total += line_sum(e);
+/* the logarithm of the sum of exp(scores), in double, so that probabilities add up to one */
+static inline double log_sum_exp(const VectorLoops *loops, const float *scores, int n) {
+    float top = scores[0], last[LINE];
+    int whole = n - n % LINE;
+    double total;
+    for (int l = 0; l < whole; l += LINE) top = line_max(scores + l) > top ? line_max(scores + l) : top;
+    for (int c = whole; c < n; c++) top = scores[c] > top ? scores[c] : top;
+    total = loops->sum_exp(scores, whole, top);
+    if (whole < n) {
+        for (int c = 0; c < LINE; c++) last[c] = whole + c < n ? scores[whole + c] : -INFINITY;
+        total += loops->sum_exp(last, LINE, top);
     }
     return (double)top + log(total);
 }

@@ -13,7 +13,7 @@ cdef extern from "vectors.h" nogil:
     void shorten_step(float* step, int n, float rate, float size2)
     double weighted_sum(const float* x, const float* weights, int width)
     void exponentials(float* out, const float* scores, int n)
-    double log_sum_exp(const float* scores, int n)
+    double log_sum_exp(const VectorLoops* loops, const float* scores, int n)
     void sigmoids(float* scores, int n)
     void softmax(float* scores, int n)
     void prefetch_vector(const float* x, int width)

@@ -42,8 +42,7 @@ def search_cells(index, H, dim, vectors, n_probe, classes, log_proba):
         both = books[0][:, None] + books[1]
         bounds = (both + index.tops + np.linalg.norm(h[:dim]) * (1 + 1e-5) * index.radii).ravel()
         shifted = scores_of_codewords(index, h)
-        shares = np.exp(shifted[0][:, None] + shifted[1] + books.max(axis=1).sum())
-        shares = (shares * index.cell_weights[:, :K]).ravel()
+        shares = np.exp(shifted[0][:, None] + shifted[1]) * index.cell_weights[:, :K]
         filled = np.flatnonzero(np.diff(index.cell_ptr))
         found, left = [], list(filled[np.argsort(-bounds[filled], kind="stable")])
         for _ in range(n_probe):
@@ -53,6 +52,8 @@ def search_cells(index, H, dim, vectors, n_probe, classes, log_proba):
             cell = left.pop(0)
             members = index.members[index.cell_ptr[cell] : index.cell_ptr[cell + 1]]
             found += zip(vectors[members].astype(np.float64) @ h, -members, strict=True)
-        total = np.logaddexp(logsumexp([score for score, _ in found]), np.log(shares[left].sum() or 1e-300))
+        with np.errstate(divide="ignore"):
+            log_left = books.max(axis=1).sum() + np.log(shares.ravel()[left].sum())
+        total = np.logaddexp(logsumexp([score for score, _ in found]), log_left)
         for place, (score, negative) in enumerate(sorted(found, reverse=True)[: classes.shape[1]]):
             classes[i, place], log_proba[i, place] = -negative, score - total
