@@ -13,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from .embedding_base import EmbeddingEstimator
 from .embedding_training import Pieces
-from .inference import check_fits_in_memory
+from .inference import check_memory
 from .label_tree import LabelTree
 from .node_weights import LINE
 from .predictions import TreePredictions
@@ -171,8 +171,8 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
     ) -> Embedding:
         """A model that has its tree."""
         what = f"fit of {self.n_features_in_} features and {len(classes)} classes with dim={self.dim}"
-        numbers = self.n_features_in_ + len(classes)
-        check_fits_in_memory(what, numbers, 8 * (self.dim + LINE), "a smaller dim, or fewer features")
+        n_numbers = (self.n_features_in_ + len(classes)) * (self.dim + LINE)
+        check_memory(what, 8 * n_numbers, "a smaller dim, or fewer features")
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         params, progress = self.get_params(deep=False), Progress(self.verbose)
         return start_model(

@@ -172,11 +172,14 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
 
 def check_fits_in_memory(what: str, n_rows: int, row_bytes: int, instead: str) -> None:
     """Raise MemoryError, before allocating, where a dense result cannot fit."""
-    needed = n_rows * row_bytes
+    check_memory(f"{what} for {n_rows} rows", n_rows * row_bytes, f"{instead}, or fewer rows at a time")
+
+
+def check_memory(what: str, needed: int, instead: str) -> None:
+    """Raise MemoryError where so many bytes are not there."""
     if needed > SMALL and needed > (available := available_memory()):
         raise MemoryError(
-            f"{what} for {n_rows} rows needs {needed / 2**30:.1f} GiB, "
-            f"{available / 2**30:.1f} GiB are available: use {instead}, or fewer rows at a time"
+            f"{what} needs {needed / 2**30:.1f} GiB, {available / 2**30:.1f} GiB are available: use {instead}"
         )
 
 

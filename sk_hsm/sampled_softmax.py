@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.utils import check_random_state
+from sklearn import get_config
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import scan
 from .embedding_base import EmbeddingEstimator
 from .embedding_training import Pieces
 from .flat_softmax import FlatSoftmax, check_hidden_layer_sizes, forward
-from .inference import check_fits_in_memory
+from .inference import check_memory
 from .node_weights import LINE
 from .predictions import Predictions
 from .progress import Progress
@@ -186,10 +187,11 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
     ) -> FlatSoftmax:
         params, n_features = self.get_params(deep=False), self.n_features_in_
         params["hidden_layer_sizes"] = check_hidden_layer_sizes(self.hidden_layer_sizes)
-        widest = max([self.dim or n_features, *params["hidden_layer_sizes"]]) + LINE
-        n_vectors = (n_features if self.dim else 0) + len(classes) + sum(params["hidden_layer_sizes"])
+        dims = [self.dim or n_features, *params["hidden_layer_sizes"]]
+        n_vectors = [n_features if self.dim else 0, *dims[1:], len(classes)]
+        n_numbers = sum(n * (dim + LINE) for n, dim in zip(n_vectors, dims[:1] + dims, strict=True))
         what = f"fit of {n_features} features and {len(classes)} classes with dim={self.dim}"
-        check_fits_in_memory(what, n_vectors, 8 * widest, "a smaller dim, or fewer features")
+        check_memory(what, 8 * n_numbers, "a smaller dim or hidden_layer_sizes, or fewer features")
         Progress(self.verbose).say(f"{n_features} features, {len(classes)} classes")
         seed = check_random_state(self.random_state).randint(2**31 - 1)
         return FlatSoftmax.start(n_features, frequency, params, seed)
@@ -264,6 +266,16 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
         return queries
 
     def _embed_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
+        # as many rows at a time as have the three vectors that a layer takes in working_memory
+        size = max(1, int(get_config()["working_memory"] * 2**20 / (12 * max(self._dims))))
+        if not self.coefs_ or rows.shape[0] <= size:
+            return self._embed_some(rows)
+        H = np.empty((rows.shape[0], self._dims[-1]), dtype=np.float32)
+        for part in gen_batches(len(H), size):
+            H[part] = self._embed_some(rows[part])
+        return H
+
+    def _embed_some(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         H = rows.toarray() if self.embedding_ is None else np.asarray(rows @ self.embedding_)
         return forward(H, self.coefs_, self.intercepts_)
 

@@ -2,12 +2,14 @@
 
 import pickle
 import sys
+import tracemalloc
 
 import joblib
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import log_softmax, softmax
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -16,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 
+import sk_hsm.inference
 from sk_hsm import SampledSoftmaxClassifier
 from sk_hsm._kernels.reference.sampling import class_probabilities
 from sk_hsm.metrics import log_loss, top_k_accuracy
@@ -94,6 +97,18 @@ def test_one_row_has_the_bits_that_it_has_among_others():
     for i in range(20):
         for row in (X[[i]], X[[i]].toarray()):
             np.testing.assert_array_equal(clf.predict_proba(row), together[[i]])
+
+
+def test_wide_layers_are_made_for_as_many_rows_as_working_memory_holds():
+    clf, X, _ = fitted(hidden_layer_sizes=(500, 5), n_epochs=1)
+    expected = clf.transform(X)
+    tracemalloc.start()
+    with config_context(working_memory=0.1):
+        found = clf.transform(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)  # BLAS may add up in another order
+    assert peak < len(expected) * 500 * 4  # the wide layer of all rows
 
 
 def test_threads_do_not_change_predictions():
@@ -313,6 +328,19 @@ def test_parameters_are_checked_at_each_call_of_partial_fit(params):
     with pytest.raises(ValueError, match=f"'{next(iter(params))}' parameter"):
         clf.set_params(**params).partial_fit(X, y)
     np.testing.assert_array_equal(clf.class_vectors_, before)
+
+
+def test_memory_of_layers_is_counted_as_it_is(monkeypatch):
+    """A wide layer below a narrow one does not make every class as wide."""
+    X, y = rows_of_classes()
+    layers = {"dim": None, "norm": None, "hidden_layer_sizes": (1000, 3)}
+    needed = 8 * (1000 * (60 + 16) + 3 * (1000 + 16) + 24 * (3 + 16))
+    monkeypatch.setattr(sk_hsm.inference, "SMALL", 0)
+    monkeypatch.setattr(sk_hsm.inference, "available_memory", lambda: needed - 1)
+    with pytest.raises(MemoryError, match="fit of 60 features and 24 classes with dim=None needs 0.0 GiB"):
+        SampledSoftmaxClassifier(**QUICK | layers).fit(X, y)
+    monkeypatch.setattr(sk_hsm.inference, "available_memory", lambda: needed)
+    SampledSoftmaxClassifier(**QUICK | layers | {"n_epochs": 1}).fit(X, y)
 
 
 def test_what_would_overflow_is_said():
