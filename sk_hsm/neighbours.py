@@ -87,8 +87,13 @@ class NeighbourIndex:
         labels : ndarray of shape (n_samples, min(k, n_classes))
             Highest first.
         scores : ndarray of shape (n_samples, min(k, n_classes))
-            ``class_vectors_ @ h + class_intercepts_``; minus infinity, beside the first class, where the
-            library found fewer.
+            ``class_vectors_ @ h + class_intercepts_``; minus infinity, beside the first class, where
+            faiss or usearch found fewer.
+
+        Raises
+        ------
+        ValueError
+            If hnswlib found fewer for a row, which it does not hand out.
         """
         k = min(check_count("k", k), len(self.estimator.classes_))
         width = self.estimator.class_vectors_.shape[1] + 1
@@ -120,7 +125,13 @@ def _hnswlib(
 
     def search(queries: NDArray[np.float32], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         index.set_ef(max(ef, k))
-        found, distances = index.knn_query(queries, k)
+        try:
+            found, distances = index.knn_query(queries, k)
+        except RuntimeError as error:
+            raise ValueError(
+                f"hnswlib must find k={k} classes for each row, and found fewer with ef={ef} and M={M}: ask "
+                "for a smaller k, or make the index with a larger ef or M"
+            ) from error
         return found, 1 - distances
 
     return search
@@ -148,7 +159,13 @@ def _usearch(vectors: NDArray[np.float32], **parameters: Any) -> Search:
 
     def search(queries: NDArray[np.float32], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
         matches = index.search(queries, k)
-        return matches.keys, 1 - matches.distances
+        found, scores = np.full((len(queries), k), -1), np.full((len(queries), k), -np.inf)
+        # of one row they are 1-D, and no more than were found
+        keys, distances = np.atleast_2d(matches.keys), np.atleast_2d(matches.distances)
+        there = np.arange(k) < np.reshape(getattr(matches, "counts", keys.shape[1]), (-1, 1))
+        here = there[:, : keys.shape[1]]
+        found[there], scores[there] = keys[here], 1 - distances[here]
+        return found, scores
 
     return search
 

@@ -275,6 +275,32 @@ def test_libraries_find_the_best_classes(library):
     np.testing.assert_allclose((scores[:, 1:] - scores[:, :1])[right], ratios[right], atol=1e-4)
 
 
+@pytest.mark.parametrize("n_rows", [1, 5])
+@pytest.mark.parametrize("library", sorted(LIBRARIES))
+def test_classes_that_a_library_does_not_find(library, n_rows):
+    """Of a graph with hardly an edge some cannot be reached."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 10))
+    clf = SampledSoftmaxClassifier(**QUICK | {"n_epochs": 1}).fit(X, np.arange(1, 2001))
+    parameters = {
+        "hnswlib": {"M": 2, "ef": 3, "ef_construction": 3},
+        "faiss": {"factory": "IVF50,Flat", "nprobe": 1},
+        "usearch": {"connectivity": 2, "expansion_search": 3},
+    }
+    index = NeighbourIndex(clf, library, **parameters[library])
+    if library == "hnswlib":
+        with pytest.raises(ValueError, match="k=1999 classes .* ef=3 and M=2: ask for a smaller k"):
+            index.top_k(X[:n_rows], 1999)
+        return
+    labels, scores = index.top_k(X[:n_rows], 1999)
+    n_found = np.isfinite(scores).sum(axis=1)
+    assert labels.shape == scores.shape == (n_rows, 1999)
+    assert (0 < n_found).all() and (n_found < 1999).all()
+    for n, of_row, score in zip(n_found, labels, scores, strict=True):
+        assert len(np.unique(of_row[:n])) == n
+        assert (of_row[n:] == clf.classes_[0]).all() and (score[n:] == -np.inf).all()
+
+
 def test_what_libraries_cannot_do_is_said(monkeypatch):
     clf, X, _ = fitted()
     with pytest.raises(ValueError, match="library must be one of .*'faiss'.* got 'annoy'"):
