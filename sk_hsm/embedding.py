@@ -53,7 +53,8 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
         Length of the first steps of gradient descent. It falls to zero in a line. Clean texts want
         0.1 to 1, noisy rows 0.05. Steps that would overshoot are shortened.
     n_epochs : int or "auto", default="auto"
-        How often each row is visited. "auto" is 5, or more where there are less than 20,000 rows.
+        How often each row is visited. "auto" is 5, or where there are less than 20,000 rows more, 1,000 at
+        most.
     lock_free : bool, default=False
         Whether `n_jobs` threads learn at the same time, without waiting for each other [3]_. That is
         faster, but the result is then another one each time.
@@ -79,7 +80,8 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
     node_intercepts_ : ndarray of shape (n_vectors,)
         Their intercepts.
     loss_curve_ : list of float
-        Mean log-loss of each epoch, of each row just before its step. Not kept by `partial_fit`.
+        Mean log-loss of each epoch, of each row just before its step; nan of one in which batches gave no
+        row. Not kept by `partial_fit`.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

@@ -29,7 +29,7 @@ from .embedding_training import (
     check_batches,
     check_sizes,
     choose_n_epochs,
-    count_labels,
+    first_pass,
     in_pieces,
     learn,
     piece_starts,
@@ -151,8 +151,7 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         """
         check_batches(batches)
         with as_before_on_error(self):
-            classes, frequency = count_labels(batches, classes, counts)
-            X, *_ = next(with_rows(batches))
+            X, classes, frequency = first_pass(batches, classes, counts)
             self._validate_rows(X, reset=True)
             n_epochs = choose_n_epochs(self.n_epochs, int(frequency.sum()))
 

@@ -21,8 +21,10 @@ from .validation import OneRow, check_classes, encode_known, encode_labels, floa
 PIECE = 2**18
 PIECES = 8
 LEAST_PIECE = 2**12
-# Of n_epochs="auto": so many, or more where rows are so few that less than VISITS would be made.
+# Of n_epochs="auto": so many, or more, but not more than MOST_EPOCHS, where rows are so few that less than
+# VISITS would be made.
 EPOCHS = 5
+MOST_EPOCHS = 1000
 VISITS = 100_000
 # Numbers that are no trouble as float32, nor their inverses; and those whose squares are none.
 LARGE = 1e30
@@ -123,7 +125,9 @@ def unit_row(row: OneRow, norm: str | None) -> sparse.csr_array:
 
 def choose_n_epochs(n_epochs: int | str, n_rows: int) -> int:
     """The number itself, or what "auto" means."""
-    return max(EPOCHS, -(-VISITS // max(n_rows, 1))) if n_epochs == "auto" else int(n_epochs)
+    if n_epochs != "auto":
+        return int(n_epochs)
+    return min(MOST_EPOCHS, max(EPOCHS, -(-VISITS // max(n_rows, 1))))
 
 
 def check_batches(batches: Any) -> None:
@@ -139,38 +143,58 @@ def check_batches(batches: Any) -> None:
 
 def with_rows(batches: Iterable) -> Iterator[tuple]:
     """The batches that are not empty, which SkipGramPairs can give where few words are kept."""
-    some = False
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) not in (2, 3):
             raise TypeError(
                 "batches must give tuples (X, y) or (X, y, sample_weight), got "
                 f"{type(batch).__name__}{f' of {len(batch)}' if isinstance(batch, tuple | list) else ''}"
             )
+        if not np.ndim(batch[1]):
+            raise ValueError(
+                f"y of each batch must be an array of labels, got {batch[1]!r:.60}: pass one for each row"
+            )
         if np.shape(batch[1])[0]:
-            some = True
             yield batch
-    if not some:
-        raise ValueError("batches must hold at least one row, got only empty ones")
 
 
-def count_labels(batches: Iterable, classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
-    """The sorted classes and how often each occurs: as given, or from a pass over batches."""
-    if counts is not None and (classes is None or np.shape(counts) != np.shape(classes)):
+def first_pass(batches: Iterable, classes: Any, counts: Any) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+    """Rows of the first batch; the sorted classes and how often each occurs, as given or from all batches."""
+    if counts is not None:
+        labels, counts = _given_counts(classes, counts)
+        X = next((X for X, *_ in with_rows(batches)), None)
+    else:
+        X, parts = None, []
+        for rows, y, *_ in with_rows(batches):
+            X = rows if X is None else X
+            parts.append(encode_labels(y))
+    if X is None:
+        raise ValueError(
+            "batches must hold at least one row, got only empty ones: of SkipGramPairs increase subsample, "
+            "or pass more text"
+        )
+    if counts is None:
+        labels = np.concatenate([labels for labels, _ in parts])
+        counts = np.concatenate([np.bincount(y, minlength=len(labels)) for labels, y in parts])
+    classes = check_classes(labels if classes is None else classes)
+    at = encode_known(labels, classes)
+    return X, classes, np.bincount(at[at >= 0], weights=counts[at >= 0], minlength=len(classes))
+
+
+def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    if classes is None or np.shape(counts) != np.shape(classes):
         raise ValueError(
             f"counts must have one number for each of classes, got shapes {np.shape(counts)} and "
             f"{np.shape(classes)}: pass both, or neither"
         )
-    if counts is None:
-        parts = [encode_labels(y) for _, y, *_ in with_rows(batches)]
-        labels = np.concatenate([labels for labels, _ in parts])
-        counts = np.concatenate([np.bincount(y, minlength=len(labels)) for labels, y in parts])
-    else:
-        labels, counts = np.asarray(classes), np.asarray(counts, dtype=np.float64)
-        if counts.ndim != 1 or not (np.isfinite(counts) & (counts >= 0)).all():
-            raise ValueError("counts must be a 1-D array of finite numbers that are not negative")
-    classes = check_classes(labels if classes is None else classes)
-    at = encode_known(labels, classes)
-    return classes, np.bincount(at[at >= 0], weights=counts[at >= 0], minlength=len(classes))
+    labels, counts = np.asarray(classes), np.asarray(counts, dtype=np.float64)
+    if counts.ndim != 1 or not (np.isfinite(counts) & (counts >= 0)).all():
+        raise ValueError("counts must be a 1-D array of finite numbers that are not negative")
+    if len(counts) and counts.max() < 1:
+        raise ValueError(
+            f"counts must be numbers of rows, got a sum of {counts.sum():g} and none of 1 or more: pass how "
+            "often each class occurs, not its share"
+        )
+    return labels, counts
 
 
 def n_threads_of(params: dict[str, Any]) -> int:
@@ -221,8 +245,8 @@ def visit(
 ) -> float:
     """A step for each row, from the first rate of its piece to the last; the mean log-loss before them.
 
-    With lock_free each thread takes a piece, and none waits for another [1]_. Meanwhile one of them makes
-    the next piece.
+    That is nan where there are none, as SkipGramPairs of a small text can draw. With lock_free each thread
+    takes a piece, and none waits for another [1]_. Meanwhile one of them makes the next piece.
 
     .. [1] B. Recht, C. Re, S. Wright, F. Niu, "Hogwild!", NIPS 2011.
     """
@@ -240,5 +264,5 @@ def visit(
         done = Parallel(n_jobs=n_threads, require="sharedmem")(
             delayed(run)(piece, *rate) for piece, rate in tasks
         )
-    loss, weight = np.sum(done, axis=0)
+    loss, weight = np.sum(done, axis=0) if done else (np.nan, 1.0)
     return float(loss / weight)

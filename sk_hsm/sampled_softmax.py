@@ -59,7 +59,8 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
         0.1 to 1, noisy rows 0.05. Steps that would overshoot are shortened, as those of
         :class:`HierarchicalSoftmaxEmbedding`.
     n_epochs : int or "auto", default="auto"
-        How often each row is visited. "auto" is 5, or more where there are less than 20,000 rows.
+        How often each row is visited. "auto" is 5, or where there are less than 20,000 rows more, 1,000 at
+        most.
     lock_free : bool, default=False
         Whether `n_jobs` threads learn at the same time, without waiting for each other. That is
         faster, but the result is then another one each time.
@@ -86,7 +87,8 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
         Rows of each class, by weight.
     loss_curve_ : list of float
         Mean loss of each epoch, of each row just before its step: the log-loss of its class among those
-        drawn, which is lower than the log-loss among all. Not kept by `partial_fit`.
+        drawn, which is lower than the log-loss among all; nan of one in which batches gave no row. Not kept
+        by `partial_fit`.
     n_features_in_ : int
         Number of features seen in `fit`.
     feature_names_in_ : ndarray of shape (`n_features_in_`,)

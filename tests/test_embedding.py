@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer, normalize
 
 from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, LabelTree
 from sk_hsm.display import export_text
-from sk_hsm.embedding_training import unit_rows
+from sk_hsm.embedding_training import choose_n_epochs, unit_rows
 from sk_hsm.metrics import log_loss, top_k_accuracy
 from sk_hsm.tree_builders import huffman_tree
 
@@ -345,6 +345,12 @@ def test_wrong_batches_are_named():
         est.fit_batches([(X, y)], counts=[1, 2])
     with pytest.raises(ValueError, match="not negative"):
         est.fit_batches([(X, y)], [0, 1], [1, -2])
+    for wrong in (None, 3):
+        with pytest.raises(ValueError, match=f"y of each batch must be an array of labels, got {wrong}"):
+            est.fit_batches([(X, wrong)])
+    for shares in (np.full(24, 1 / 24), np.zeros(24)):
+        with pytest.raises(ValueError, match="counts must be numbers of rows, got a sum of [01]"):
+            est.fit_batches([(X, y)], range(24), shares)
     with pytest.raises(ValueError, match="classes must be passed on the first call"):
         est.partial_fit(X, y)
     assert not hasattr(est, "classes_")
@@ -359,8 +365,42 @@ def test_empty_batches_are_passed_over():
     other.fit_batches([(X, y), (X[:0], y[:0])])
     np.testing.assert_array_equal(one.classes_, other.classes_)
     assert np.isfinite(other.embedding_).all()
-    with pytest.raises(ValueError, match="at least one row"):
-        other.fit_batches([(X[:0], y[:0])])
+    for labels in ((), (range(24), np.full(24, 9))):
+        with pytest.raises(ValueError, match="at least one row.* increase subsample"):
+            other.fit_batches([(X[:0], y[:0])], *labels)
+
+
+class Seldom:
+    """A batch that has rows only in the first of each three passes."""
+
+    def __init__(self, X, y):
+        self.X, self.y, self.n_passes = X, y, 0
+
+    def __len__(self):
+        return 1
+
+    def __iter__(self):
+        self.n_passes += 1
+        n = len(self.y) if self.n_passes % 3 == 1 else 0
+        yield self.X[:n], self.y[:n]
+
+
+@pytest.mark.parametrize("tree", ["huffman", "kmeans"])
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize("lock_free", [True, False])
+def test_an_epoch_that_happens_to_have_no_row_is_skipped(tree, counted, lock_free):
+    X, y = bags()
+    est = HierarchicalSoftmaxEmbedding(
+        4, tree, n_epochs=6, lock_free=lock_free, n_jobs=2, learning_rate=1.0, random_state=0
+    )
+    est.fit_batches(Seldom(X, y), *(np.unique(y, return_counts=True) if counted else ()))
+    assert np.isfinite(est.loss_curve_).sum() == 2 and len(est.loss_curve_) == 6
+    assert np.isfinite(est.predict_proba(X)).all()
+
+
+def test_epochs_of_few_rows():
+    assert [choose_n_epochs("auto", n) for n in (1, 100, 1000, 20_000, 10**6)] == [1000, 1000, 100, 5, 5]
+    assert choose_n_epochs(3, 1) == 3
 
 
 def test_embeddings_that_cannot_fit_in_memory_are_refused():
