@@ -227,7 +227,13 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         X, y, weights, classes = self._labelled_rows(X, y, sample_weight, classes, reset)
         X = unit_rows(X, self.norm)
         check_sizes(X)
-        return LabelledRows(X, y, weights.astype(np.float32)), classes
+        kept = weights.astype(np.float32)
+        if not kept.any():
+            raise ValueError(
+                "sample_weight must hold a number that float32 does not round to zero, got "
+                f"{weights.max():g} at most: divide it by its mean"
+            )
+        return LabelledRows(X, y, kept), classes
 
     def _fit(
         self,

@@ -72,7 +72,8 @@ def first_embeddings(n_features: int, dim: int, size: float, rng: np.random.Gene
 
 def is_finite(array: NDArray[np.float32]) -> bool:
     """Whether no number of it has overflowed, or is about to."""
-    return bool(np.isfinite(array.sum()))
+    with np.errstate(over="ignore", invalid="ignore"):  # the caller says it better
+        return bool(np.isfinite(array.sum()))
 
 
 def padded(array: NDArray[np.float32]) -> NDArray[np.float32]:

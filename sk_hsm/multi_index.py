@@ -16,8 +16,9 @@ FIRST_STEPS = 10
 STEPS = 2
 # Bounds are wider than they need be by more than float32 rounds.
 ROUNDING = 1e-5
-# Weights are exp of at most this, so that float32 holds their sums.
+# Weights are exp of at most this, so that float32 holds their sums; or of one cell at least this.
 MOST = 60
+LEAST = 1e-30
 
 
 class MultiIndex(FlatArrays):
@@ -78,6 +79,8 @@ class MultiIndex(FlatArrays):
     @classmethod
     def one_cell(cls, weights: NDArray[np.float64], width: int) -> MultiIndex:
         """All classes in one cell: they are drawn by their weights, whatever the row."""
+        # by a power of two, which changes no bit, so that float32 holds them and their sum
+        weights = np.maximum(np.ldexp(weights, -int(np.frexp(weights.max())[1])), LEAST)
         return cls.of_codes(zeros(2, width), np.zeros((2, len(weights)), dtype=np.intp), weights)
 
     @classmethod

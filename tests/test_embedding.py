@@ -15,7 +15,12 @@ from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 
-from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, LabelTree
+from sk_hsm import (
+    HierarchicalSoftmaxClassifier,
+    HierarchicalSoftmaxEmbedding,
+    LabelTree,
+    SampledSoftmaxClassifier,
+)
 from sk_hsm.display import export_text
 from sk_hsm.embedding_training import choose_n_epochs, unit_rows
 from sk_hsm.metrics import log_loss, top_k_accuracy
@@ -206,6 +211,23 @@ def test_weights_of_zero_move_nothing():
     one.partial_fit(X, y, range(30), weights)
     other.partial_fit(X[200:], y[200:], range(30))
     np.testing.assert_array_equal(one.embedding_, other.embedding_)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "est",
+    [HierarchicalSoftmaxEmbedding(4), SampledSoftmaxClassifier(4), SampledSoftmaxClassifier(4, "unigram")],
+)
+def test_weights_at_the_ends_of_float32(est):
+    X, y = bags()
+    est = clone(est).set_params(n_epochs=2, random_state=0).fit(X, y)
+    before = est.predict_proba(X)
+    for method in (est.fit, est.partial_fit):
+        with pytest.raises(ValueError, match="sample_weight must hold .* got 1e-50 at most: divide it"):
+            method(X, y, sample_weight=np.full(len(y), 1e-50))
+    np.testing.assert_array_equal(est.predict_proba(X), before)
+    for weight in (1e-40, 3e38):
+        assert np.isfinite(est.fit(X, y, np.full(len(y), weight)).loss_curve_).all()
 
 
 def test_a_tree_of_ones_own():

@@ -189,6 +189,18 @@ def test_classes_of_one_cell_are_drawn_by_their_weights():
         np.testing.assert_allclose(class_probabilities(index, h), weights, rtol=1e-6)
 
 
+def test_huge_weights_of_one_cell():
+    """Powers of two change no bit; float32 holds neither these, nor their sum."""
+    weights = np.array([1e40, 3e40, 6e40, 1.0])
+    h, big = random_queries(1)[0], MultiIndex.one_cell(weights, 16)
+    assert all(np.isfinite(array).all() and array.all() for array in (big.weights, big.cell_weights[0, 0]))
+    np.testing.assert_allclose(class_probabilities(big, h), [0.1, 0.3, 0.6, 0], atol=1e-6)
+    small = np.array([3.0, 1.0, 100.0])
+    one, other = (MultiIndex.one_cell(small * 2.0**k, 16) for k in (0, 90))
+    np.testing.assert_array_equal(one.weights, other.weights)
+    np.testing.assert_array_equal(one.weights / one.weights[1], small)
+
+
 @pytest.mark.parametrize("residual", KINDS)
 def test_with_what_quantization_leaves_the_distribution_is_the_softmax(residual):
     """The factor that draws leave out makes them exact, so nothing else does."""
