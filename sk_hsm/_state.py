@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from numpy.typing import NDArray
 from ._version import __version__
 from .label_tree import LabelTree
 from .multi_index import SearchIndex
-from .node_vectors import NodeVectors
-from .node_weights import NodeWeights
+from .node_vectors import NodeVectors, vector_offsets
+from .node_weights import LINE, NodeWeights
 from .packed_weights import MARGIN, PackedWeights
 
 # Raise it when what is saved changes in a way that older versions cannot read.
@@ -59,8 +60,10 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
         )
     state = {name: value for name, value in state.items() if name not in _HEADER}
     if "tree_" in state:
+        _check_widths(state)
         state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"])
     if "_index" in state:
+        _check_layers(state)
         state["_index"] = _unpack_index(state["_index"], state["_vectors"])
     if "trees_" in state:
         models = zip(state["trees_"], state["node_weights_"], strict=True)
@@ -94,6 +97,59 @@ def _check_offsets(tree: dict[str, NDArray], weights: dict[str, NDArray]) -> Non
         raise ValueError(
             f"this model is damaged: its tree has {n_nodes} nodes, but other arrays have {sizes} and "
             f"{n_shifts} for {n_inner} inner nodes, save it again or fit it again"
+        )
+    _check_nodes(**{name: tree[name] for name in ("child_ptr", "children", "parents", "positions")})
+
+
+def _check_nodes(child_ptr: NDArray, children: NDArray, parents: NDArray, positions: NDArray) -> None:
+    """Raise ValueError where nodes are not each other's children and parents: kernels go where they say."""
+    n_inner, n_nodes, arities = len(child_ptr) - 1, len(parents), np.diff(child_ptr)
+    wrong = np.flatnonzero((children < 1) | (children >= n_nodes))
+    if not len(wrong):
+        parent = np.repeat(np.arange(n_inner), arities)
+        position = np.arange(len(children)) - child_ptr[parent]
+        wrong = np.flatnonzero((parents[children] != parent) | (positions[children] != position))
+    # each node but the root is then the child of one, and none its own ancestor if that is numbered before
+    inner = np.arange(1, n_inner)
+    is_root = parents[0] == positions[0] == -1
+    if len(wrong) or not is_root or np.any(parents[inner] >= inner) or np.any(arities < 2):
+        raise ValueError(
+            f"this model is damaged: children, parents and positions of its {n_inner} inner nodes do not "
+            "fit, save it again or fit it again"
+        )
+
+
+def _check_widths(state: dict[str, Any]) -> None:
+    """Raise ValueError where embeddings and vectors of nodes are not as many, or as long, as they must be."""
+    weights = state["node_weights_"]
+    if "vectors" not in weights:
+        return
+    ptr = vector_offsets(state["tree_"]["child_ptr"])
+    found = [state["embedding_"].shape[0], weights["vectors"].shape]
+    expected = [state["n_features_in_"], (ptr[-1], state["embedding_"].shape[1])]
+    if found != expected or not np.array_equal(weights["vector_ptr"], ptr):
+        raise ValueError(
+            f"this model is damaged: its embeddings and vectors have the sizes {found}, not {expected}, save "
+            "it again or fit it again"
+        )
+
+
+def _check_layers(state: dict[str, Any]) -> None:
+    """Raise ValueError where arrays of a flat softmax do not follow each other."""
+    dims, embedding, vectors = state["_dims"], state["embedding_"], state["_vectors"]
+    found = [coef.shape for coef in state["coefs_"]] + [b.shape for b in state["intercepts_"]]
+    expected = list(pairwise(dims)) + [(n,) for n in dims[1:]]
+    n_features, n_classes = state["n_features_in_"], len(state["classes_"])
+    found += [
+        (n_features, n_features) if embedding is None else embedding.shape,
+        vectors.shape,
+        state["class_count_"].shape,
+    ]
+    expected += [(n_features, dims[0]), (n_classes, LINE * (dims[-1] // LINE + 1)), (n_classes,)]
+    if found != expected:
+        raise ValueError(
+            f"this model is damaged: its arrays have the shapes {found}, not {expected}, save it again or "
+            "fit it again"
         )
 
 

@@ -301,6 +301,10 @@ def test_a_damaged_model_is_refused():
         state["node_weights_"][name] = state["node_weights_"][name][:-cut]
         with pytest.raises(ValueError, match="damaged"):
             HierarchicalSoftmaxEmbedding().__setstate__(state)
+    embedding = est.embedding_
+    for wrong in (np.hstack([embedding, embedding]), embedding[:, :3], embedding[:-1]):
+        with pytest.raises(ValueError, match="this model is damaged: its embeddings"):
+            HierarchicalSoftmaxEmbedding().__setstate__(est.__getstate__() | {"embedding_": wrong})
 
 
 @pytest.mark.parametrize("tree, arity", TREES)

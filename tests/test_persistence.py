@@ -205,6 +205,29 @@ def test_a_damaged_model_does_not_load(part, name):
             )
 
 
+@pytest.mark.parametrize("name", ["children", "parents", "positions"])
+@pytest.mark.parametrize("value", [-1, 0, 3, 10**6, -(10**6)])
+def test_a_damaged_tree_does_not_load(name, value):
+    state = fit().__getstate__()
+    array = state["tree_"][name]
+    for at in range(len(array)):
+        damaged = array.copy()
+        damaged[at] = value
+        if value != array[at]:
+            with pytest.raises(ValueError, match="this model is damaged"):
+                HierarchicalSoftmaxClassifier().__setstate__(
+                    {**state, "tree_": {**state["tree_"], name: damaged}}
+                )
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_weights_that_are_no_numbers_are_drawn_by_all_the_same(value):
+    clf = fit()
+    clf.node_weights_.lines[:] = value
+    assert set(clf.sample(X, 5, random_state=0).ravel()) <= set(range(N_CLASSES))
+
+
 def test_clone_and_get_params_keep_the_tree_object():
     tree = LabelTree.from_nested([[0, 1], [2, [3, 4]], [5, 6]])
     clf = fit(tree=tree)

@@ -405,6 +405,25 @@ def test_a_damaged_index_does_not_load(name):
             SampledSoftmaxClassifier().__setstate__({**state, "_index": {**state["_index"], name: damaged}})
 
 
+@pytest.mark.parametrize("dim", [8, None])
+def test_damaged_layers_do_not_load(dim):
+    clf, _, _ = fitted(dim=dim, hidden_layer_sizes=(6, 5), n_epochs=1)
+    state = clf.__getstate__()
+    wrong = [
+        {"_dims": [state["_dims"][0], 6, 16]},
+        {"coefs_": state["coefs_"][::-1]},
+        {"intercepts_": state["intercepts_"][::-1]},
+        {"class_count_": clf.class_count_[:-1]},
+        {"classes_": clf.classes_[:-1]},
+        {"n_features_in_": 61},
+        {"embedding_": np.ones((60, 9), dtype=np.float32)},
+    ]
+    SampledSoftmaxClassifier().__setstate__(state)
+    for part in wrong:
+        with pytest.raises(ValueError, match="this model is damaged"):
+            SampledSoftmaxClassifier().__setstate__(state | part)
+
+
 def test_a_saved_model_is_mapped_from_disk(tmp_path):
     clf, X, _ = fitted(hidden_layer_sizes=(5,))
     joblib.dump(clf, tmp_path / "model.joblib")

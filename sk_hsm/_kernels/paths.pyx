@@ -286,7 +286,8 @@ def sample_classes(
                 node = 0
                 while node < m.n_inner:
                     children_log_proba(&m, &x, node)
-                    chosen = -1
+                    # the last, where probabilities are no numbers
+                    chosen = m.child_ptr[node + 1] - m.child_ptr[node] - 1
                     for c in range(m.child_ptr[node + 1] - m.child_ptr[node]):
                         p = exp(m.log_p[c])
                         if p == 0:

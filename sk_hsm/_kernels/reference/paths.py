@@ -83,7 +83,7 @@ def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
 
     At each node, u chooses the child c with ``F[c] <= u < F[c + 1]``, F being the sums of
     the probabilities of the children before c; ``(u - F[c]) / p[c]`` chooses below. A child
-    of probability 0 is never chosen.
+    of probability 0 is never chosen, unless all are or are no numbers: then it is the last.
 
     indptr, indices, data : the rows, CSR.
     uniforms : (n_rows, n_draws) float64, the u at the root, in [0, 1); nothing is drawn for a negative one.
@@ -94,7 +94,7 @@ def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
         while node < tree.n_inner:
             p = np.exp(_children_log_proba(tree, weights, x, node))
             F = np.concatenate([[0], np.cumsum(p)])
-            c = np.flatnonzero((p > 0) & (F[:-1] <= u))[-1]
+            c = np.append(len(p) - 1, np.flatnonzero((p > 0) & (F[:-1] <= u)))[-1]
             u = min((u - F[c]) / p[c], 1.0)
             node = _children(tree, node)[c]
         classes[i, draw] = node - tree.n_inner
