@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_is_fitted
 
 from .label_tree import LabelTree
+from .predictions import Predictions, TreePredictions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -445,6 +446,8 @@ def _as_tree(est: Any) -> LabelTree:
         check_is_fitted(est)
     if hasattr(est, "trees_"):
         raise ValueError(f"est has {len(est.trees_)} trees: give one of est.trees_")
+    if isinstance(est, Predictions) and not isinstance(est, TreePredictions):
+        raise ValueError(f"est is a {type(est).__name__}, which has no tree: give an estimator that has one")
     tree = getattr(est, "tree_", None)
     if not isinstance(tree, LabelTree):
         raise ValueError(

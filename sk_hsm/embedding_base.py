@@ -98,8 +98,8 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         Raises
         ------
         ValueError
-            If X, y, the weights, a parameter or the tree is wrong, or steps are so long that numbers
-            overflow; the message names which.
+            If X, y, the weights, a parameter or the tree is wrong; the message names which. Or if numbers
+            overflow: as steps that would overshoot are shortened, only enormous rates or weights do that.
         MemoryError
             If the embeddings cannot fit in memory; nothing has been allocated then.
         """

@@ -156,5 +156,7 @@ def check_hidden_layer_sizes(sizes: Any) -> tuple[int, ...]:
     """The sizes as a tuple of ints, or ValueError."""
     sizes = tuple(np.ravel(sizes).tolist()) if np.ndim(sizes) < 2 else sizes
     if not (isinstance(sizes, tuple) and all(type(n) is int and 0 < n < 2**20 for n in sizes)):
-        raise ValueError(f"hidden_layer_sizes must be numbers of units above 0, got {sizes!r:.60}")
+        raise ValueError(
+            f"hidden_layer_sizes must be numbers of units from 1 to 2**20 - 1, got {sizes!r:.60}"
+        )
     return sizes

@@ -89,10 +89,10 @@ def log_loss(
     sample_weight : array-like of shape (n_samples,), default=None
         How often each row counts; not negative, not all zero.
     unseen : {"infinite", "uniform", "drop"}, default="infinite"
-        What a row counts whose label training did not see, or saw with weight zero only: its
-        probability is zero. "infinite" is the truth; "uniform" counts the row as if its label
-        had probability 1 / n_classes, with the number of classes in training; "drop" leaves
-        it out of the mean.
+        What a row counts whose label training did not see (a HierarchicalSoftmaxClassifier: or saw
+        with weight zero only): its probability is zero. "infinite" is the truth; "uniform" counts
+        the row as if its label had probability 1 / n_classes, with the number of classes in
+        training; "drop" leaves it out of the mean.
 
     Returns
     -------

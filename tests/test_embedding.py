@@ -439,3 +439,6 @@ def test_it_can_be_printed():
     X, y = bags(n_classes=4)
     est = HierarchicalSoftmaxEmbedding(4, random_state=0).fit(X, y)
     assert "3" in export_text(est)
+    flat = SampledSoftmaxClassifier(4, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="est is a SampledSoftmaxClassifier, which has no tree: give"):
+        export_text(flat)

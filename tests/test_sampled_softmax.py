@@ -329,6 +329,10 @@ def test_what_libraries_cannot_do_is_said(monkeypatch):
         ({"hidden_layer_sizes": (3, 0)}, r"hidden_layer_sizes must be .* got \(3, 0\)"),
         ({"hidden_layer_sizes": (2.5,)}, r"hidden_layer_sizes must be .* got \(2.5,\)"),
         ({"hidden_layer_sizes": [[3]]}, "hidden_layer_sizes must be"),
+        (
+            {"hidden_layer_sizes": (2**20,)},
+            r"hidden_layer_sizes must be .* from 1 to 2\*\*20 - 1, got \(1048576,\)",
+        ),
         ({"dim": 2**50}, "needs .* GiB"),
     ],
 )
