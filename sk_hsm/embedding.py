@@ -89,8 +89,8 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
 
     See Also
     --------
-    HierarchicalSoftmaxClassifier : Weights of features at each node, no embeddings: more accurate where
-        rows tell much of their label, larger.
+    HierarchicalSoftmaxClassifier : Weights of features at each node, no embeddings: nothing to
+        tune, better likelihoods, larger.
     SkipGramPairs : Rows and labels from texts.
 
     Notes
