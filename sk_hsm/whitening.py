@@ -15,7 +15,8 @@ from .validation import kernel_rows
 
 # Numbers of a block of rows that is worked on at a time.
 BLOCK = 2**23
-# A feature that rows of a class have alike counts as if it varied by this share of its variance.
+# A feature that rows of a class have alike counts as if it varied by this share of its variance; and no
+# direction counts as if rows of a class differed in it by less than this share of the mean.
 LEAST_SHARE = 1e-3
 # It is worth it for rows of which half the values are not zero, and of at most so many features.
 DENSE = 0.5
