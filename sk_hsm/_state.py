@@ -59,6 +59,7 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
             "that saved it, or fit the model again"
         )
     state = {name: value for name, value in state.items() if name not in _HEADER}
+    _check_whitening(state)
     if "tree_" in state:
         _check_widths(state)
         state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"])
@@ -116,6 +117,17 @@ def _check_nodes(child_ptr: NDArray, children: NDArray, parents: NDArray, positi
         raise ValueError(
             f"this model is damaged: children, parents and positions of its {n_inner} inner nodes do not "
             "fit, save it again or fit it again"
+        )
+
+
+def _check_whitening(state: dict[str, Any]) -> None:
+    """Raise ValueError where rows cannot be mapped."""
+    d = state.get("n_features_in_", 0)
+    shape = state["whitening_"].shape if "whitening_" in state else (d + 1, d)
+    if shape != (d + 1, d):
+        raise ValueError(
+            f"this model is damaged: its whitening has the shape {shape}, not {(d + 1, d)}, save it again or "
+            "fit it again"
         )
 
 

@@ -13,7 +13,7 @@ from scipy import sparse
 from scipy.stats import entropy
 from sklearn.utils.extmath import row_norms
 
-from .inference import check_fits_in_memory
+from .inference import check_memory
 from .label_tree import LabelTree
 from .node_weights import NodeWeights, key_features
 from .packed_weights import PackedWeights
@@ -71,8 +71,7 @@ def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] 
         )
     n, d = rows.X.shape
     if not is_open:  # else rows are about as large already
-        check_fits_in_memory(f"whitening of {d} features", d, 4 * 8 * d, "whiten=False")
-        check_fits_in_memory(f"making {d} features white", n, 2 * 4 * d, "whiten=False")
+        check_memory(f"whitening {n} rows of {d} features", 4 * 8 * d * d + 2 * 4 * n * d, "whiten=False")
     whitening = learn_whitening(rows.X, rows.y, rows.weights, params["fit_intercept"])
     return None if is_open and np.linalg.cond(whitening[:-1]) < UNEVEN else whitening
 

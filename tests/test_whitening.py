@@ -127,6 +127,10 @@ def test_few_noisy_rows_a_class_are_told_apart_much_better():
     np.testing.assert_array_equal(same.predict_proba(X_test), ours.predict_proba(X_test))
     loaded = pickle.loads(pickle.dumps(ours)).partial_fit(X, y)
     np.testing.assert_array_equal(loaded.predict_proba(X_test), ours.partial_fit(X, y).predict_proba(X_test))
+    with pytest.raises(ValueError, match=r"damaged: its whitening has the shape \(24, 24\), not \(25, 24\)"):
+        HierarchicalSoftmaxClassifier().__setstate__(
+            ours.__getstate__() | {"whitening_": ours.whitening_[:-1]}
+        )
 
 
 def test_it_is_left_alone_where_it_is_not_worth_it():
@@ -149,7 +153,7 @@ def test_it_is_left_alone_where_it_is_not_worth_it():
     assert not hasattr(HierarchicalSoftmaxClassifier(prior="naive_bayes").fit(X, y), "whitening_")
     with pytest.raises(ValueError, match="whiten=True makes features negative, and prior='naive_bayes'"):
         HierarchicalSoftmaxClassifier(prior="naive_bayes", whiten=True).fit(X, y)
-    with pytest.raises(MemoryError, match="whitening of 3000000 features .* use whiten=False"):
+    with pytest.raises(MemoryError, match="whitening 2 rows of 3000000 features needs .* use whiten=False$"):
         HierarchicalSoftmaxClassifier(whiten=True).fit(sparse.csr_array((2, 3_000_000)), [0, 1])
 
 
