@@ -81,15 +81,33 @@ class FlatSoftmax:
         arrays = [self.vectors, *self.layers] + ([] if self.embedding is None else [self.embedding])
         return all(map(is_finite, arrays))
 
+    @property
+    def rows_of_index(self) -> int:
+        """How many rows an index is of use for."""
+        return max(LEAST_ROWS, len(self.counts))
+
     def train(self, piece: Piece, params: dict[str, Any], first_rate: float, last_rate: float) -> float:
         """A step for each row; the sum of weight * log-loss of the label among those drawn."""
         rows, order = piece
+        data = *kernel_rows(rows.X), rows.y, rows.weights
+        n_parts = max(1, -(-len(order) // self.rows_of_index))
+        rates = np.linspace(first_rate, last_rate, n_parts + 1).tolist()
+        parts = zip(np.array_split(order, n_parts), pairwise(rates), strict=True)
+        return sum(self._train_part(data, part, params, *rate) for part, rate in parts)
+
+    def _train_part(
+        self,
+        data: tuple[NDArray, ...],
+        order: NDArray[np.int64],
+        params: dict[str, Any],
+        first_rate: float,
+        last_rate: float,
+    ) -> float:
+        """That of rows whose negatives are drawn by one index."""
         index, number = self._prepare(len(order), params)
         return kernels.train_flat_rows(
             index,
-            *kernel_rows(rows.X),
-            rows.y,
-            rows.weights,
+            *data,
             order,
             np.array(self.dims, dtype=np.int64),
             self.embedding,
@@ -107,7 +125,7 @@ class FlatSoftmax:
         with self.lock:
             number = self.seed + self.n_drawn
             self.n_drawn += n_rows * params["n_negatives"]
-            if self.index is None or self.n_rows >= max(LEAST_ROWS, len(self.counts)):
+            if self.index is None or self.n_rows >= self.rows_of_index:
                 self.refresh(params)
             self.n_rows += n_rows
             return self.index, number % 2**64

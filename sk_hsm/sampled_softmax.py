@@ -107,9 +107,7 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
 
     A step costs ``O(dim * (non-zeros + n_negatives + n_codewords) + n_codewords ** 2)``, whatever the
     number of classes; without a sampler ``O(dim * n_classes)``. Codebooks are made anew when as
-    many rows have been visited as there are classes, 4096 at least, and at the end; but only between
-    parts of the rows: an eighth of those of `fit`, or a batch. So give `fit_batches` batches of no more
-    rows than there are classes. Predictions cost
+    many rows have been visited as there are classes, 4096 at least, and at the end. Predictions cost
     ``O(dim * n_classes)`` a row, but for `predict_top_k` with `n_probe`. One thread gives the same
     bits each time.
 

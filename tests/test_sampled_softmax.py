@@ -18,6 +18,7 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_val_score, train_
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, normalize
 
+import sk_hsm.flat_softmax
 import sk_hsm.inference
 from sk_hsm import SampledSoftmaxClassifier
 from sk_hsm._kernels.reference.sampling import class_probabilities
@@ -209,6 +210,17 @@ def test_batches_in_order_are_partial_fit_with_a_falling_rate():
     clf = SampledSoftmaxClassifier(**QUICK).fit_batches(batches)
     assert len(clf.loss_curve_) == 20
     assert log_loss(clf, X, y) < 0.7 * np.log(24)
+
+
+@pytest.mark.parametrize("sampler", ["midx-rq", "unigram"])
+def test_one_batch_is_as_good_as_many(monkeypatch, sampler):
+    monkeypatch.setattr(sk_hsm.flat_softmax, "LEAST_ROWS", 50)  # so few are codebooks of use for
+    X, y = rows_of_classes()
+    params = QUICK | {"sampler": sampler, "n_epochs": 3}
+    one = SampledSoftmaxClassifier(**params).fit_batches([(X, y)])
+    batches = [(X[lo : lo + 50], y[lo : lo + 50]) for lo in range(0, 400, 50)]
+    many = SampledSoftmaxClassifier(**params).fit_batches(batches)
+    np.testing.assert_allclose(one.predict_log_proba(X), many.predict_log_proba(X), rtol=1e-5)
 
 
 def test_threads_learn_together_if_they_may():
