@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,16 +13,18 @@ from ._kernels.nodes import NodeTrainer
 from ._kernels.rows import hash_rows
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
-from .solvers import Problem
+from .solvers import Problem, tasks_of_sizes
 from .validation import MAX_WEIGHT
 
 # The share of rows held out, and of all rows that are tried at a level of the tree,
 # but at least MIN_ROWS of them. Of a node that has more, LARGE of all rows are tried, and
 # only with penalties near those of the level below: the fewer rows, the better a prior looks.
+# But ENOUGH rows, or twice as many as there are features, tell it well.
 HELD_OUT = 0.2
 TRIED = 1 / 40
 MIN_ROWS = 8000
 LARGE = 1 / 4
+ENOUGH = 2**18
 # A level whose nodes hold out fewer distinct rows is decided with the level above.
 MIN_HELD_OUT = 100
 # With fewer in all, nothing is chosen: C is the middle one of those tried first.
@@ -37,7 +40,6 @@ ROUNDS = 5
 # A step must gain this share of the log-loss: less is noise, and a larger C takes longer.
 WORTH = 0.005
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
-TRIALS_A_TASK = 32
 TOL_EXACT = 1e-7  # where fits are exact, decisions must not hang on the order of rows
 
 
@@ -216,20 +218,27 @@ class Search:
         trials = [trial for trial in self.trials if trial.level in levels]
         losses = np.zeros((len(trials), len(penalties)))
 
-        def run(lo: int, hi: int) -> None:
+        def run(some: NDArray[np.int64], which: slice) -> None:
             trainer = NodeTrainer(problem)
-            for trial, loss in zip(trials[lo:hi], losses[lo:hi], strict=True):
-                trainer.held_out_losses(
-                    trial.v, trial.rows, trial.n_train, tried.C, tried.code, tried.scale, loss
-                )
+            some_penalties = tried.C[which], tried.code[which], tried.scale[which]
+            for i in some:
+                rows = trials[i].rows, trials[i].n_train
+                trainer.held_out_losses(trials[i].v, *rows, *some_penalties, losses[i, which])
 
         Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(run)(lo, lo + TRIALS_A_TASK) for lo in range(0, len(trials), TRIALS_A_TASK)
+            delayed(run)(*task) for task in self._tasks(trials, len(penalties))
         )
         total = np.zeros((len(penalties), len(self.best)))
         for trial, loss in zip(trials, losses, strict=True):
             total[:, trial.level] += loss * self.scale[trial.level]
         return total
+
+    def _tasks(self, trials: list[Trial], n_penalties: int) -> Iterator[tuple[NDArray[np.int64], slice]]:
+        """Trials and penalties for a thread: one of each where there are many rows."""
+        work = n_penalties * self.problem.X.nnz / len(self.problem.y)  # of a row
+        for some in tasks_of_sizes(work * np.array([len(trial.rows) for trial in trials]) + 1):
+            step = 1 if len(some) == 1 else n_penalties
+            yield from ((some, slice(k, k + step)) for k in range(0, n_penalties, step))
 
 
 # -- which rows -------------------------------------------------------------
@@ -277,7 +286,7 @@ def _trial(
     """About `most` rows of node v, or None where nothing can be held out."""
     rows = problem.rows_of(v)
     is_large = len(rows) > most
-    largest = int(LARGE * len(keys))
+    largest = int(min(LARGE * len(keys), max(ENOUGH, 2 * problem.X.shape[1])))
     if is_large and len(rows) > largest:
         order = _mix(keys[rows])
         rows = rows[order <= np.partition(order, largest)[largest]]

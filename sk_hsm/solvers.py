@@ -152,7 +152,7 @@ def ascend_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> Tr
     n_inner = problem.tree.n_inner
     start, stop = problem.row_ranges
     sizes = problem.X.nnz / max(problem.X.shape[0], 1) * (stop - start) + 1
-    tasks = _tasks(sizes)
+    tasks = tasks_of_sizes(sizes)
     n_features = np.zeros(n_inner, dtype=np.int64)
     n_iter, converged = np.zeros(n_inner, dtype=np.int32), np.ones(n_inner, dtype=bool)
 
@@ -171,8 +171,8 @@ def ascend_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> Tr
     return TreeFit(weights, n_iter, converged)
 
 
-def _tasks(sizes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
-    """Largest nodes first, one by one; small ones together."""
+def tasks_of_sizes(sizes: NDArray[np.float64]) -> list[NDArray[np.int64]]:
+    """Numbers of what has these sizes: the largest first, one by one; small ones together."""
     largest = np.argsort(-sizes, kind="stable")
     piece = (np.cumsum(sizes[largest]) - sizes[largest]) // max(TASK_SIZE, sizes.sum() / MAX_TASKS)
     return np.split(largest, np.flatnonzero(np.diff(piece)) + 1) if len(sizes) else []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
@@ -30,6 +32,8 @@ N_INIT = 8
 SAMPLE = 2000
 SLACK = 0.5
 FIRST_LEVELS = 4
+# Values of rows that are added up at a time.
+AT_ONCE = 2**26
 # Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
 FEW = 3
 
@@ -233,14 +237,34 @@ def class_centroids(
     """
     lengths = row_norms(X)
     scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
-    members = sparse.csr_array(
-        (scale, (y, np.arange(len(y)))), shape=(n_classes, X.shape[0]), dtype=np.float64
-    )
-    sums = sparse.csr_array(members @ X)
-    sums.sort_indices()
+    sums = class_sums(X, y, scale, n_classes)
     if weights.sum() < FEW * n_classes:
         sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
     return normalize(sums, copy=False).astype(np.float32)
+
+
+def class_sums(
+    X: sparse.csr_array, y: NDArray[np.int32], scale: NDArray[np.float64], n_classes: int
+) -> sparse.csr_array:
+    """The sum of each class's rows times their scale: float64, (n_classes, n_features), columns sorted."""
+    shape = n_classes, len(y)
+    members = sparse.csr_array((scale, (y, np.arange(len(y)))), shape=shape, dtype=np.float64)
+    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)
+    parts = []
+    for lo, hi in blocks(n_values):
+        rows = members.indices[members.indptr[lo] : members.indptr[hi]]
+        whole = hi - lo == n_classes
+        parts.append(members @ X if whole else members[lo:hi][:, rows] @ X[rows])
+    sums = sparse.csr_array(sparse.vstack(parts) if len(parts) > 1 else parts[0])
+    sums.sort_indices()
+    return sums
+
+
+def blocks(n_values: NDArray) -> Iterable[tuple[int, int]]:
+    """Ranges of what has so many values each, for which copies of these in float64 are not much memory."""
+    ends = np.cumsum(n_values)
+    bounds = np.searchsorted(ends, np.arange(AT_ONCE, ends[-1], AT_ONCE))
+    return pairwise(np.unique([0, *bounds, len(ends)]).tolist())
 
 
 def recurrence(
@@ -258,12 +282,17 @@ def recurrence(
     """
     n_features = X.shape[1]
     n_values = np.diff(X.indptr)
-    squares = np.repeat(scale**2 / np.maximum(weights, 1e-300), n_values) * X.data.astype(np.float64) ** 2
+    scale = scale**2 / np.maximum(weights, 1e-300)
     # a row of weight 2 is two rows, and one of weight 1/2 the half of one
     itself = np.minimum(weights, 1)
     others = np.bincount(y, weights=weights)[y] - itself
-    alone = np.bincount(X.indices, weights=squares * np.repeat(itself, n_values), minlength=n_features)
-    alike = np.bincount(X.indices, weights=squares * np.repeat(others, n_values), minlength=n_features)
+    alone, alike = np.zeros((2, n_features))
+    for lo, hi in blocks(n_values):
+        values, count = slice(X.indptr[lo], X.indptr[hi]), n_values[lo:hi]
+        features, squares = X.indices[values], X.data[values].astype(np.float64) ** 2
+        for total, factor in ((alone, itself), (alike, others)):
+            by_row = np.repeat((scale * factor)[lo:hi], count)
+            total += np.bincount(features, weights=squares * by_row, minlength=n_features)
     pairs = np.bincount(sums.indices, weights=sums.data**2, minlength=n_features) - alone
     known = alike > 1e-9 * alone
     mean = np.clip(pairs[known].sum() / alike[known].sum(), 0, 1) if known.any() else 1.0

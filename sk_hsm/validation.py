@@ -143,13 +143,14 @@ def float_csr(X: Any) -> sparse.csr_array:
         if sparse.issparse(X):
             rows = sparse.csr_array(X, copy=False).astype(np.float32, copy=False)
         else:
-            values = np.asarray(X).astype(np.float32)
-            mask = values != 0
-            columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), mask.shape)
-            indptr = np.concatenate([[0], np.cumsum(np.count_nonzero(mask, axis=1))])
+            values = np.asarray(X).astype(np.float32, copy=False)
+            columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), values.shape)
+            n_values = np.count_nonzero(values, axis=1)
+            mask = slice(None) if n_values.sum() == values.size else values != 0
+            indptr = np.concatenate([[0], np.cumsum(n_values)])
             if indptr[-1] < 2**31:
                 indptr = indptr.astype(np.int32)  # else scipy makes the columns int64, too
-            rows = sparse.csr_array((values[mask], columns[mask], indptr), shape=X.shape)
+            rows = sparse.csr_array((values[mask].ravel(), columns[mask].ravel(), indptr), shape=X.shape)
     if not np.isfinite(rows.data).all():
         raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
     if not rows.has_canonical_format:

@@ -9,7 +9,9 @@ from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 
 import sk_hsm.regularization as regularization
+import sk_hsm.solvers as solvers
 from sk_hsm import HierarchicalSoftmaxClassifier
+from sk_hsm.tree_builders import balanced_tree
 
 
 def digits():
@@ -130,6 +132,17 @@ def test_the_choice_does_not_depend_on_n_jobs_or_the_order_of_rows():
             np.testing.assert_array_equal(getattr(fits[0], name), getattr(other, name))
 
 
+def test_the_choice_does_not_depend_on_how_work_is_divided(monkeypatch):
+    X, y = digits()
+    monkeypatch.setattr(regularization, "MIN_ROWS", 600)  # so that there is a large node
+    whole = HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(X, y)
+    monkeypatch.setattr(solvers, "TASK_SIZE", 1)
+    monkeypatch.setattr(solvers, "MAX_TASKS", 10**9)
+    divided = HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(X, y)
+    for name in ("C_", "prior_", "prior_scale_"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(divided, name))
+
+
 def test_rows_that_are_the_same_are_held_out_together():
     X, y = digits()
     problem = regularization.Problem(
@@ -173,6 +186,21 @@ def test_a_large_node_is_tried_near_the_level_below(monkeypatch):
     assert clf.tree_.n_inner > 1
     assert clf.prior_[0] == clf.prior_[1]
     assert clf.prior_scale_[0] in (clf.prior_scale_[1], clf.prior_scale_[1] / 4)
+
+
+@pytest.mark.parametrize("enough, most", [(10, 128), (150, 150), (10**6, 449)])
+def test_a_large_node_is_tried_with_enough_rows(monkeypatch, enough, most):
+    X, y = digits()
+    monkeypatch.setattr(regularization, "MIN_ROWS", 100)
+    monkeypatch.setattr(regularization, "ENOUGH", enough)
+    problem = regularization.Problem(
+        sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32),
+        balanced_tree(10, 4), True, 0.01, 10, 0,
+    )  # fmt: skip
+    trials, _ = regularization.sample_trials(problem, regularization.node_levels(problem))
+    # as many, or twice the 64 features, or a quarter of all 1797
+    assert len(trials[0].rows) == most + 1
+    assert trials[0].is_large
 
 
 @pytest.mark.parametrize("tree, n_trees", [("kmeans", 1), ("kmeans", 2), ("huffman", 1), ("balanced", 1)])

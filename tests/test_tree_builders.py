@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import entropy
 
+from sk_hsm import tree_builders
 from sk_hsm.tree_builders import balanced_tree, class_centroids, huffman_tree, kmeans_tree
 
 
@@ -189,6 +190,19 @@ def test_nothing_is_known_to_recur_where_each_class_has_one_row():
     X = np.random.default_rng(0).random((9, 4)).astype(np.float32)
     got = class_centroids(sparse.csr_array(X), np.arange(9, dtype=np.int32), np.ones(9), 9)
     np.testing.assert_allclose(got.toarray(), X / np.linalg.norm(X, axis=1, keepdims=True), rtol=1e-6)
+
+
+@pytest.mark.parametrize("n_classes", [25, 1000])
+def test_centroids_are_summed_in_parts_of_bounded_memory(monkeypatch, n_classes):
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((1500, 40), density=0.2, rng=rng, format="csr", dtype=np.float32)
+    y, weights = rng.integers(0, n_classes, 1500).astype(np.int32), rng.random(1500)
+    whole = class_centroids(X, y, weights, n_classes)
+    monkeypatch.setattr(tree_builders, "AT_ONCE", 300)
+    parts = class_centroids(X, y, weights, n_classes)
+    assert np.array_equal(parts.indices, whole.indices)
+    # 25 classes have rows enough for their mean
+    np.testing.assert_allclose(parts.data, whole.data, rtol=0 if n_classes == 25 else 1e-6)
 
 
 @pytest.mark.parametrize(
