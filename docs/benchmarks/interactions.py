@@ -1,7 +1,7 @@
 """Build the public interactions of recommend.py from packages; nothing is redistributed.
 
 ``python docs/benchmarks/interactions.py [--data NAME ...]`` writes for each, into CACHE/data/NAME/test:
-histories.npz (users by items, binary), users.npy and targets.npy (who is tested, and the item held out),
+histories.npz (users by items, binary), users.npy and y_test.npy (who is tested, and the item held out),
 X_train.npz, y_train.npy and X_test.npz (bags of items, and the item that belongs to them) and shape.json. In
 CACHE/data/NAME/valid there is the same without the held-out items: the item before is the target, for tuning.
 """
@@ -108,7 +108,7 @@ def write(folder: Path, sequences: list[np.ndarray], ordered: bool, users: np.nd
     arrays["histories"] = one_hot(history, n_items)
     for name, matrix in arrays.items():
         sparse.save_npz(folder / f"{name}.npz", sparse.csr_matrix(matrix, dtype=np.float32), compressed=False)
-    for name, array in {"users": users, "targets": targets, "y_train": y}.items():
+    for name, array in {"users": users, "y_test": targets, "y_train": y}.items():
         np.save(folder / f"{name}.npy", array.astype(np.int32))
     shape = {"n_users": len(history), "n_items": int(n_items), "n_interactions": sum(map(len, history))}
     shape |= {"n_tested": len(users), "n_train": len(y), "nnz_per_row": round(X.nnz / len(y), 1)}

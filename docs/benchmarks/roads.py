@@ -14,18 +14,23 @@ from itertools import product
 from pathlib import Path
 
 import datasets
+import interactions
 from report import FORMATS, load, save
 
 HERE = Path(__file__).parent
 TREES, SAMPLERS = ["tree, linear", "tree, embedding"], ["uniform", "unigram", "midx", "midx-rq"]
-WORDS = "nextword_gcide"
-WORD_ROWS, SERVED_ROWS = 300_000, 1_500_000
-# negatives; epochs; whether the full softmax is trained too
+GENES, WORDS = "genes", "nextword_gcide"
+# of genes and words, to train on and to score; of words, to search for
+ROWS = {"max_train": 300_000, "max_test": 20_000}
+SERVED_ROWS = {"max_train": 1_500_000, "max_test": 2000}
+NEGATIVES = [20, 50]
+# epochs, and whether the full softmax is trained too
 SETS = {
-    "nextitem_ml100k": ([20, 50], [1, 2, 3, 5], True),
-    "lemma_ru_10k": ([20, 50], [1, 2, 3, 5, 10], True),
-    "lemma_ru": ([20, 50], [1, 2, 3, 5], False),
-    WORDS: ([50], [1, 2, 3, 5], False),
+    "nextitem_ml100k": ([1, 2, 3, 5], True),
+    GENES: ([1, 2, 3, 5], False),
+    "lemma_ru_10k": ([1, 2, 3, 5, 10], True),
+    "lemma_ru": ([1, 2, 3, 5], False),
+    WORDS: ([1, 2, 3, 5], False),
 }
 RATES = [0.02, 0.05, 0.1, 0.3, 1]
 # rows on which they are tried
@@ -61,9 +66,9 @@ STYLES = dict(zip([*TREES, "full", *SAMPLERS], "C7 C5 k C1 C2 C0 C3".split(), st
 # -- what is run ------------------------------------------------------------
 
 
-def of_data(data: str, split: str) -> dict:
-    """How many rows of a set."""
-    return {"split": split, "max_test": 10_000} | ({"max_train": WORD_ROWS} if data == WORDS else {})
+def rows_for(data: str) -> dict:
+    """Which rows of a set are trained on and scored."""
+    return {"split": "test"} | (ROWS if data in (GENES, WORDS) else {"max_test": 10_000})
 
 
 def rate_runs(records: list[dict]):
@@ -82,14 +87,12 @@ def rate_of(records: list[dict], data: str, method: str) -> float:
 
 def train_runs(records: list[dict]):
     """Every method on every set, samplers after each number of epochs."""
-    for data, (negatives, epochs, full) in SETS.items():
-        spec = of_data(data, "test")
+    for data, (epochs, full) in SETS.items():
+        spec = rows_for(data)
         yield {"data": data, "method": "tree, linear", "params": {}}, spec
-        for n_epochs in reversed(epochs):
-            for method in SAMPLERS:
-                for n in negatives if n_epochs == 5 else negatives[-1:]:
-                    params = {"learning_rate": rate_of(records, data, method), "n_epochs": n_epochs}
-                    yield {"data": data, "method": method, "params": params | {"n_negatives": n}}, spec
+        for n_epochs, n, method in product(reversed(epochs), NEGATIVES, SAMPLERS):
+            params = {"learning_rate": rate_of(records, data, method), "n_epochs": n_epochs}
+            yield {"data": data, "method": method, "params": params | {"n_negatives": n}}, spec
         for method in ["tree, embedding", "full"][: 1 + full]:
             rate = rate_of(records, data, method)
             yield {"data": data, "method": method, "params": {"learning_rate": rate, "n_epochs": 5}}, spec
@@ -107,9 +110,16 @@ def serve_runs(records: list[dict]):
     """Searches in the words' classes."""
     for method in ("midx", "midx-rq"):
         params = {"learning_rate": 0.05, "n_epochs": 2}
-        size = {"max_train": SERVED_ROWS, "max_test": 2000}
-        spec = of_data(WORDS, "test") | size | {"libraries": method == "midx"}
+        spec = {"split": "test", "libraries": method == "midx"} | SERVED_ROWS
         yield {"data": WORDS, "method": method, "params": params}, spec
+
+
+def folder_of(data: str, spec: dict, cache: Path) -> tuple[Path, dict]:
+    """Where a set is, and how to take its rows; what is held out of genes is a set of its own."""
+    if data != GENES:
+        return datasets.build(data, cache), spec
+    part = {"heldout": "valid", "test": "test"}[spec["split"]]
+    return interactions.build(data, cache) / part, spec | {"split": "test"}
 
 
 RUNS = {"rates": rate_runs, "train": train_runs, "cost": cost_runs, "serve": serve_runs}
@@ -124,9 +134,11 @@ def measure(stage: str, records: list[dict], args) -> None:
         if any(key.items() <= record.items() for record in records):
             continue
         print(" ".join([time.strftime("%H:%M:%S"), *map(str, key.values())]), end="  ", flush=True)
-        command = [sys.executable, str(HERE / "run_roads.py"), stage, json.dumps(key | spec)]
+        place = []
         if "data" in key:
-            command += ["--data", str(datasets.build(key["data"], args.cache))]
+            folder, spec = folder_of(key["data"], spec, args.cache)
+            place = ["--data", str(folder)]
+        command = [sys.executable, str(HERE / "run_roads.py"), stage, json.dumps(key | spec), *place]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         result = json.loads(done.stdout.splitlines()[-1])
         print(json.dumps(result)[:300], flush=True)
@@ -149,6 +161,18 @@ def rows_of(records: list[dict], by: list[str], columns: dict[str, tuple[str, st
             for field, form in columns.values()
         ]
     return rows
+
+
+def by_epochs(records: list[dict]) -> list[list[str]]:
+    """A row for each sampler and number of negatives, P@1 and NLL after each number of epochs."""
+    found = {}
+    for record in records:
+        if record["method"] in SAMPLERS:
+            params, cell = record["params"], f"{record['p1']:.3f} / {record['nll']:.3f}"
+            found.setdefault((params["n_negatives"], record["method"]), {})[params["n_epochs"]] = cell
+    epochs = sorted({n for cells in found.values() for n in cells})
+    rows = [[str(n), method, *(found[n, method].get(e, "") for e in epochs)] for n, method in sorted(found)]
+    return [["negatives", "method", *map(str, epochs)], *rows]
 
 
 def to(value: float, form: str) -> float:
@@ -176,6 +200,7 @@ def tables(stage: str, records: list[dict]):
         for data in SETS:
             last = [r for r in mine if r["data"] == data and r["params"].get("n_epochs", 5) == 5]
             yield data, rows_of(last, ["method"], TABLES["train"])
+            yield f"{data}: P@1 / NLL by epochs", by_epochs([r for r in mine if r["data"] == data])
 
 
 # -- pictures ---------------------------------------------------------------
@@ -188,14 +213,13 @@ def draw_epochs(records: list[dict], path: Path) -> None:
 
     panels = [("n_epochs", "nll"), ("train_cpu_s", "nll"), ("n_epochs", "p1"), ("train_cpu_s", "p1")]
     names = {"n_epochs": "epochs", "train_cpu_s": "training, CPU s", "nll": "NLL", "p1": "P@1"}
-    sets = {data: negatives[-1] for data, (negatives, *_) in SETS.items()}
-    figure, axes = plt.subplots(len(sets), 4, figsize=(14, 2.9 * len(sets)), layout="constrained")
-    for row, (data, n_negatives) in zip(axes, sets.items(), strict=True):
+    figure, axes = plt.subplots(len(SETS), 4, figsize=(14, 2.9 * len(SETS)), layout="constrained")
+    for row, data in zip(axes, SETS, strict=True):
         mine = [r for r in records if r["stage"] == "train" and r["data"] == data]
         for ax, (x, y) in zip(row, panels, strict=True):
             for method in dict.fromkeys(record["method"] for record in mine):
                 of = [r | r["params"] for r in mine if r["method"] == method]
-                curve = [r for r in of if r.get("n_negatives") in (None, n_negatives)]
+                curve = [r for r in of if r.get("n_negatives") in (None, NEGATIVES[-1])]
                 curve.sort(key=lambda record: record.get("n_epochs", 0))
                 at = [record.get(x, 1) for record in curve]
                 marker = "." if method in SAMPLERS else "*"

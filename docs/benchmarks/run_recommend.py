@@ -235,7 +235,7 @@ def measure(method, data: dict) -> dict:
     cpu, wall = used()
     method.fit(data["histories"], data["X_train"], data["y_train"])
     end_cpu, end_wall = used()
-    users, targets, hits = data["users"], data["targets"], []
+    users, targets, hits = data["users"], data["y_test"], []
     for begin in range(0, len(users), CHUNK):
         rows = slice(begin, begin + CHUNK)
         best = np.asarray(method.best(users[rows], data["histories"], data["X_test"][rows]))
