@@ -38,9 +38,9 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
     ----------
     dim : int or None, default=100
         Length of the embeddings. None: a row is its own h, as dense ones from elsewhere can be.
-    sampler : {"midx", "midx-rq", "unigram", "uniform"} or None, default="midx"
-        What negatives are drawn by. "midx" and "midx-rq": by the inverted multi-index, of halves of the
-        class vectors (product quantization) or of the vectors and what is left of them (residual
+    sampler : {"midx-rq", "midx", "unigram", "uniform"} or None, default="midx-rq"
+        What negatives are drawn by. "midx-rq" and "midx": by the inverted multi-index, of the class
+        vectors and what is left of them (residual quantization) or of their halves (product
         quantization), a class of a cell by exp(intercept). "unigram": by how often a class occurs,
         plus one. "uniform": all alike. None: all classes are negatives in every step, the full softmax.
     n_negatives : int, default=50
@@ -132,7 +132,7 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
 
     _parameter_constraints: dict = {
         "dim": [Interval(Integral, 1, None, closed="left"), None],
-        "sampler": [StrOptions({"midx", "midx-rq", "unigram", "uniform"}), None],
+        "sampler": [StrOptions({"midx-rq", "midx", "unigram", "uniform"}), None],
         "n_negatives": [Interval(Integral, 1, 2**20, closed="both")],
         "n_codewords": [Interval(Integral, 1, 1024, closed="both")],
         "hidden_layer_sizes": ["array-like", Interval(Integral, 1, None, closed="left")],
@@ -149,7 +149,7 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
     def __init__(
         self,
         dim: int | None = 100,
-        sampler: str | None = "midx",
+        sampler: str | None = "midx-rq",
         *,
         n_negatives: int = 50,
         n_codewords: int = 64,
