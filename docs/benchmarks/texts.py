@@ -30,7 +30,7 @@ GRIDS = {
         "fasttext_softmax": None,
     },
 }
-# What takes too long for a grid is tested at one setting: the rate that was best in shorter runs.
+# What takes too long for a grid is tested at one setting: a rate that fits its hierarchical softmax.
 UNTUNED = {
     "lemma_ru": {"fasttext_softmax": {"lr": 1, "epoch": 1}},
     "lemma_ru_10k": {"fasttext_softmax": {"lr": 0.5, "epoch": 10, "dim": 50}},
