@@ -23,14 +23,13 @@ GENES, WORDS = "genes", "nextword_gcide"
 # of genes and words, to train on and to score; of words, to search for
 ROWS = {"max_train": 300_000, "max_test": 20_000}
 SERVED_ROWS = {"max_train": 1_500_000, "max_test": 2000}
-NEGATIVES = [20, 50]
-# epochs, and whether the full softmax is trained too
+# negatives; epochs; whether the full softmax is trained too
 SETS = {
-    "nextitem_ml100k": ([1, 2, 3, 5], True),
-    GENES: ([1, 2, 3, 5], False),
-    "lemma_ru_10k": ([1, 2, 3, 5, 10], True),
-    "lemma_ru": ([1, 2, 3, 5], False),
-    WORDS: ([1, 2, 3, 5], False),
+    "nextitem_ml100k": ([20, 50], [1, 2, 3, 5], True),
+    GENES: ([20, 50], [1, 2, 3, 5], False),
+    "lemma_ru_10k": ([20, 50], [1, 2, 3, 5, 10], True),
+    "lemma_ru": ([20, 50], [1, 2, 3, 5], False),
+    WORDS: ([5, 20, 50], [1, 2, 3, 5], False),
 }
 RATES = [0.02, 0.05, 0.1, 0.3, 1]
 # rows on which they are tried
@@ -87,10 +86,10 @@ def rate_of(records: list[dict], data: str, method: str) -> float:
 
 def train_runs(records: list[dict]):
     """Every method on every set, samplers after each number of epochs."""
-    for data, (epochs, full) in SETS.items():
+    for data, (negatives, epochs, full) in SETS.items():
         spec = rows_for(data)
         yield {"data": data, "method": "tree, linear", "params": {}}, spec
-        for n_epochs, n, method in product(reversed(epochs), NEGATIVES, SAMPLERS):
+        for n_epochs, n, method in product(reversed(epochs), negatives, SAMPLERS):
             params = {"learning_rate": rate_of(records, data, method), "n_epochs": n_epochs}
             yield {"data": data, "method": method, "params": params | {"n_negatives": n}}, spec
         for method in ["tree, embedding", "full"][: 1 + full]:
@@ -214,12 +213,12 @@ def draw_epochs(records: list[dict], path: Path) -> None:
     panels = [("n_epochs", "nll"), ("train_cpu_s", "nll"), ("n_epochs", "p1"), ("train_cpu_s", "p1")]
     names = {"n_epochs": "epochs", "train_cpu_s": "training, CPU s", "nll": "NLL", "p1": "P@1"}
     figure, axes = plt.subplots(len(SETS), 4, figsize=(14, 2.9 * len(SETS)), layout="constrained")
-    for row, data in zip(axes, SETS, strict=True):
+    for row, (data, (negatives, *_)) in zip(axes, SETS.items(), strict=True):
         mine = [r for r in records if r["stage"] == "train" and r["data"] == data]
         for ax, (x, y) in zip(row, panels, strict=True):
             for method in dict.fromkeys(record["method"] for record in mine):
                 of = [r | r["params"] for r in mine if r["method"] == method]
-                curve = [r for r in of if r.get("n_negatives") in (None, NEGATIVES[-1])]
+                curve = [r for r in of if r.get("n_negatives") in (None, negatives[-1])]
                 curve.sort(key=lambda record: record.get("n_epochs", 0))
                 at = [record.get(x, 1) for record in curve]
                 marker = "." if method in SAMPLERS else "*"
