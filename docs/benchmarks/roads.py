@@ -226,7 +226,7 @@ def draw_epochs(records: list[dict], path: Path) -> None:
                     values = [record[y] for record in curve]
                     ax.plot(at, values, marker=marker, color=STYLES[method], label=method)
             values = [record[y] for record in mine]
-            wide = bool(values) and max(values) > 10 * min(values)
+            wide = y == "nll" and bool(values) and max(values) > 10 * min(values)
             ax.set(xlabel=names[x], ylabel=names[y], title=data, yscale="log" if wide else "linear")
             ax.set(xscale="log" if x == "train_cpu_s" else "linear")
             ax.xaxis.set_minor_formatter(NullFormatter())
