@@ -18,6 +18,8 @@ BLOCK = 2**23
 # A feature that rows of a class have alike counts as if it varied by this share of its variance; and no
 # direction counts as if rows of a class differed in it by less than this share of the mean.
 LEAST_SHARE = 1e-3
+# Of more distinct rows than ENOUGH, those of some classes are looked at, no fewer than there are features.
+ENOUGH = 2**20
 # It is worth it for rows of which half the values are not zero, and of at most so many features.
 DENSE = 0.5
 MOST_FEATURES = 1024
@@ -53,7 +55,8 @@ def learn_whitening(
 
     .. [1] R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7, 1936.
     """
-    n, d = X.shape
+    X, y, weights, n_distinct = rows_to_learn_from(X, y, weights)
+    d = X.shape[1]
     total = weights.sum()
     mean = weights @ X / total
     within, squares = np.zeros((d, d)), np.zeros(d)
@@ -69,12 +72,25 @@ def learn_whitening(
         within += rows.T @ (w * rows)
     deviations = np.sqrt(np.diag(within) + LEAST_SHARE * squares) / total**0.5
     deviations[deviations == 0] = 1
-    share = min(1.0, d / max(count_distinct(X, y) - len(np.unique(y)), 1))
+    share = min(1.0, d / max(n_distinct - len(np.unique(y)), 1))
     correlations = (1 - share) * within / total / np.outer(deviations, deviations)
     np.fill_diagonal(correlations, 1)
     values, vectors = eigh(correlations)
     root = vectors / np.sqrt(np.maximum(values, LEAST_SHARE)) / deviations[:, None]
     return np.vstack([root, -center * mean @ root])
+
+
+def rows_to_learn_from(
+    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64]
+) -> tuple[sparse.csr_array, NDArray[np.int32], NDArray[np.float64], int]:
+    """All rows, or all of every so many-th class, about ENOUGH distinct ones; and how many are distinct."""
+    n_distinct = count_distinct(X, y)
+    step = -(-n_distinct // ENOUGH)
+    if step == 1 or y.max() < step * X.shape[1]:
+        return X, y, weights, n_distinct
+    some = np.flatnonzero(y % step == 0)
+    X, y = X[some], y[some]
+    return X, y, weights[some], count_distinct(X, y)
 
 
 def class_blocks(sorted_y: NDArray[np.int32], n_features: int) -> Iterator[slice]:

@@ -41,6 +41,21 @@ def whitening_of(X, y, weights=None, center=True):
     return learn_whitening(float_csr(X), y.astype(np.int32), weights, center)
 
 
+def test_of_very_many_rows_those_of_some_classes_are_looked_at(monkeypatch):
+    X, y, *_ = few_rows_a_class()
+    weights = np.random.default_rng(1).uniform(0.1, 3, len(y))
+    some = y % 3 == 0
+    expected = whitening_of(X[some], y[some], weights[some])
+    monkeypatch.setattr("sk_hsm.whitening.ENOUGH", len(y) // 3 + 1)
+    np.testing.assert_allclose(whitening_of(X, y, weights), expected, rtol=1e-12)
+    # but not those of fewer classes than there are features
+    few = y % 40
+    monkeypatch.undo()
+    expected = whitening_of(X, few, weights)
+    monkeypatch.setattr("sk_hsm.whitening.ENOUGH", len(y) // 3 + 1)
+    np.testing.assert_array_equal(whitening_of(X, few, weights), expected)
+
+
 @pytest.mark.parametrize("center", [True, False])
 def test_it_is_the_inverse_root_of_the_formula(center, monkeypatch):
     monkeypatch.setattr("sk_hsm.whitening.BLOCK", 24 * 50)  # several blocks
