@@ -253,7 +253,7 @@ def class_sums(
     parts = []
     for lo, hi in blocks(n_values):
         rows = members.indices[members.indptr[lo] : members.indptr[hi]]
-        whole = hi - lo == n_classes
+        whole = hi - lo == n_classes  # rows need no copy
         parts.append(members @ X if whole else members[lo:hi][:, rows] @ X[rows])
     sums = sparse.csr_array(sparse.vstack(parts) if len(parts) > 1 else parts[0])
     sums.sort_indices()

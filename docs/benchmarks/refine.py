@@ -46,15 +46,13 @@ def tree_of(group: np.ndarray, labels: np.ndarray, X, y, arity: int, seed: int) 
     for number in range(group.max() + 1):
         rows = np.isin(y, labels[group == number])
         below.append(kmeans_tree(X[rows], y[rows], arity, random_state=seed))
-    first_leaf = 1 + sum(max(tree.n_inner, 1) * (tree.n_classes > 1) for tree in below)
+    first_leaf = 1 + sum(tree.n_inner for tree in below)
     parents, next_inner = np.full(first_leaf + len(labels), -1), 1
     for tree in below:
-        n_inner = tree.n_inner if tree.n_classes > 1 else 0
-        leaves = first_leaf + np.searchsorted(labels, tree.leaf_labels)
-        nodes = np.concatenate([next_inner + np.arange(n_inner), leaves])
-        above = tree.parents[-len(nodes) :]
-        parents[nodes] = np.where(above < 0, 0, nodes[above]) if n_inner else 0
-        next_inner += n_inner
+        inner = next_inner + np.arange(tree.n_inner)
+        nodes = np.concatenate([inner, first_leaf + np.searchsorted(labels, tree.leaf_labels)])
+        parents[nodes] = np.where(tree.parents < 0, 0, nodes[tree.parents])
+        next_inner += tree.n_inner
     return LabelTree.from_parents(parents, labels)
 
 
