@@ -36,6 +36,11 @@ FIRST_LEVELS = 4
 AT_ONCE = 2**26
 # Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
 FEW = 3
+# What one row of a class of average size has counts ONCE as much as what all its rows have: a
+# power of their mean, within POWERS. Means of rows of which more than DENSE is not zero stay as they are.
+ONCE = 0.22
+POWERS = (0.7, 1.5)
+DENSE = 0.5
 
 
 def check_arity(arity: Any) -> int:
@@ -154,7 +159,8 @@ def kmeans_tree(
 ) -> LabelTree:
     """Tree from balanced spherical k-means of the class centroids.
 
-    A class is the mean direction of its rows. The classes are cut in two by spherical
+    A class is the mean direction of its rows; of sparse rows, with what only some of them have
+    raised, or lowered where rows are few a class. The classes are cut in two by spherical
     2-means with both halves of like mass, and again, down to single classes; a class weighs
     (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
     parents so that none has more than `arity` children and the mean depth, each class by its
@@ -240,7 +246,15 @@ def class_centroids(
     sums = class_sums(X, y, scale, n_classes)
     if weights.sum() < FEW * n_classes:
         sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
+    if X.nnz <= DENSE * X.shape[0] * X.shape[1]:
+        power = power_of_means(weights.sum() / n_classes)
+        sums.data = np.copysign(np.abs(sums.data) ** power, sums.data)
     return normalize(sums, copy=False).astype(np.float32)
+
+
+def power_of_means(n_rows: float) -> float:
+    """The power that makes ONCE of the share 1 / n_rows, within POWERS."""
+    return float(np.clip(np.log(ONCE) / -np.log(max(n_rows, 1.001)), *POWERS))
 
 
 def class_sums(

@@ -144,6 +144,22 @@ def test_centroids_are_mean_directions():
     np.testing.assert_allclose(got.toarray(), expected, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize(("n_rows", "once"), [(4, 0.22), (5, 0.22), (8, 0.22), (100, 100**-0.7)])
+def test_what_one_row_of_a_class_has_counts_a_share_of_what_all_have(n_rows, once):
+    rows = np.zeros((n_rows, 12), dtype=np.float32)
+    rows[:, 1] = 1
+    rows[0, 1:3] = 1, -1
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    X = sparse.csr_array(np.vstack([rows, np.roll(rows, 3, axis=1)]))
+    y = np.repeat(np.arange(2, dtype=np.int32), n_rows)
+    got = class_centroids(X, y, np.ones(2 * n_rows), 2).toarray()
+    np.testing.assert_allclose(got[0], np.roll(got[1], -3), rtol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-6)
+    always = n_rows - 1 + 0.5**0.5  # the first row is as long as the others
+    power = np.log(once) / -np.log(n_rows)
+    np.testing.assert_allclose(got[0, 2] / got[0, 1], -((0.5**0.5 / always) ** power), rtol=1e-5)
+
+
 def pairs_of_rows(X, y):
     """Of each feature, the sum of products over pairs of rows of a class, and of squares likewise."""
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
