@@ -133,8 +133,9 @@ def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) 
     if tree is not None:
         return [tree]
     seeds = [rng.randint(2**31 - 1) for _ in range(params["n_trees"])]
-    centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes) if n_classes > arity else None
-    n_jobs = params["n_jobs"]
+    n_jobs, centroids = params["n_jobs"], None
+    if n_classes > arity:
+        centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes, n_jobs)
     if len(seeds) == 1:
         trees = [cluster_centroids(centroids, frequency, arity, seeds[0], n_jobs)]
     else:

@@ -16,6 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
+from ._kernels.rows import sum_rows
 from .label_tree import LabelTree
 from .validation import check_rows, check_weights, encode_known, encode_labels, kernel_rows
 
@@ -28,12 +29,12 @@ BALANCE = 0.5
 # Cuts of the FIRST_LEVELS are handed to threads one by one, then whole subtrees.
 ITERATIONS = 10
 TOL = 0.003
-N_INIT = 8
+N_INIT = 3
 SAMPLE = 2000
 SLACK = 0.5
 FIRST_LEVELS = 4
 # Values of rows that are added up at a time.
-AT_ONCE = 2**26
+AT_ONCE = 2**22
 # Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
 FEW = 3
 # What one row of a class of average size has counts ONCE as much as what all its rows have: a
@@ -199,7 +200,7 @@ def kmeans_tree(
         raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
     weights = check_weights(sample_weight, len(y))
     seed = check_random_state(random_state).randint(2**31 - 1)
-    centroids = class_centroids(X, y, weights, len(classes))
+    centroids = class_centroids(X, y, weights, len(classes), n_jobs)
     frequency = np.bincount(y, weights=weights, minlength=len(classes))
     return cluster_centroids(centroids, frequency, check_arity(arity), seed, n_jobs).with_labels(classes)
 
@@ -235,7 +236,11 @@ def cluster_centroids(
 
 
 def class_centroids(
-    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], n_classes: int
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    n_classes: int,
+    n_jobs: int | None = None,
 ) -> sparse.csr_array:
     """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
 
@@ -243,7 +248,7 @@ def class_centroids(
     """
     lengths = row_norms(X)
     scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
-    sums = class_sums(X, y, scale, n_classes)
+    sums = class_sums(X, y, scale, n_classes, n_jobs)
     if weights.sum() < FEW * n_classes:
         sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
     if X.nnz <= DENSE * X.shape[0] * X.shape[1]:
@@ -258,20 +263,30 @@ def power_of_means(n_rows: float) -> float:
 
 
 def class_sums(
-    X: sparse.csr_array, y: NDArray[np.int32], scale: NDArray[np.float64], n_classes: int
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    scale: NDArray[np.float64],
+    n_classes: int,
+    n_jobs: int | None,
 ) -> sparse.csr_array:
     """The sum of each class's rows times their scale: float64, (n_classes, n_features), columns sorted."""
     shape = n_classes, len(y)
     members = sparse.csr_array((scale, (y, np.arange(len(y)))), shape=shape, dtype=np.float64)
-    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)
-    parts = []
-    for lo, hi in blocks(n_values):
-        rows = members.indices[members.indptr[lo] : members.indptr[hi]]
-        whole = hi - lo == n_classes  # rows need no copy
-        parts.append(members @ X if whole else members[lo:hi][:, rows] @ X[rows])
-    sums = sparse.csr_array(sparse.vstack(parts) if len(parts) > 1 else parts[0])
-    sums.sort_indices()
-    return sums
+    rows = kernel_rows(X)
+    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes).astype(np.int64)
+
+    def part(lo: int, hi: int) -> sparse.csr_array:
+        of = members[lo:hi]
+        room = n_values[lo:hi].sum()
+        indptr, indices, data = np.empty(hi - lo + 1, np.int64), np.empty(room, np.int32), np.empty(room)
+        of = of.indptr.astype(np.int64), of.indices.astype(np.int64), of.data
+        sum_rows(*of, *rows, X.shape[1], indptr, indices, data)
+        used = slice(indptr[-1])
+        return sparse.csr_array((data[used].copy(), indices[used].copy(), indptr), (hi - lo, X.shape[1]))
+
+    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+        parts = parallel(delayed(part)(lo, hi) for lo, hi in blocks(n_values))
+    return sparse.csr_array(sparse.vstack(parts))
 
 
 def blocks(n_values: NDArray) -> Iterable[tuple[int, int]]:

@@ -34,6 +34,30 @@ def sum_magnitudes(indptr, data, sums, counts):
         sums[i], counts[i] = np.abs(row).sum(), np.count_nonzero(row)
 
 
+def sum_rows(
+    member_ptr, members, scale, indptr, indices, data, n_columns, sum_ptr, sum_indices, sum_data
+):  # fmt: skip
+    """The scaled sum of each group of rows, in float64, as CSR with columns in order.
+
+    A column that any row of the group has is in the sum, even if its values make zero.
+
+    member_ptr, members : int64, the groups and the rows of each, which may be in any number of groups.
+    scale : (n_members,) float64.
+    indptr, indices, data : the rows.
+    sum_ptr, sum_indices, sum_data : out; with room for as many values as the members' rows have.
+    """
+    sum_ptr[0] = 0
+    for i in range(len(member_ptr) - 1):
+        total, has = np.zeros(n_columns), np.zeros(n_columns, dtype=bool)
+        for k in range(member_ptr[i], member_ptr[i + 1]):
+            row = slice(indptr[members[k]], indptr[members[k] + 1])
+            total[indices[row]] += scale[k] * data[row].astype(np.float64)
+            has[indices[row]] = True
+        out = slice(sum_ptr[i], sum_ptr[i] + has.sum())
+        sum_indices[out], sum_data[out] = np.flatnonzero(has), total[has]
+        sum_ptr[i + 1] = out.stop
+
+
 def is_plain(columns, values, n_features):
     """Whether a row's columns rise, and are below n_features, and its values are finite.
 
