@@ -17,14 +17,12 @@ from .solvers import Problem, tasks_of_sizes
 from .validation import MAX_WEIGHT
 
 # The share of rows held out, and of all rows that are tried at a level of the tree,
-# but at least MIN_ROWS of them. Of a node that has more, LARGE of all rows are tried, and
+# but at least MIN_ROWS of them. Of a node that has more, LARGE times as many are tried, and
 # only with penalties near those of the level below: the fewer rows, the better a prior looks.
-# But ENOUGH rows, or twice as many as there are features, tell it well.
 HELD_OUT = 0.2
 TRIED = 1 / 40
 MIN_ROWS = 8000
-LARGE = 1 / 4
-ENOUGH = 2**18
+LARGE = 4
 # A level whose nodes hold out fewer distinct rows is decided with the level above.
 MIN_HELD_OUT = 100
 # With fewer in all, nothing is chosen: C is the middle one of those tried first.
@@ -286,10 +284,9 @@ def _trial(
     """About `most` rows of node v, or None where nothing can be held out."""
     rows = problem.rows_of(v)
     is_large = len(rows) > most
-    largest = int(min(LARGE * len(keys), max(ENOUGH, 2 * problem.X.shape[1])))
-    if is_large and len(rows) > largest:
+    if len(rows) > LARGE * most:
         order = _mix(keys[rows])
-        rows = rows[order <= np.partition(order, largest)[largest]]
+        rows = rows[order <= np.partition(order, LARGE * most)[LARGE * most]]
     train, test = rows[~held[rows]], rows[held[rows]]
     child = problem.children_of(v, train)
     test = test[np.isin(problem.children_of(v, test), child)]

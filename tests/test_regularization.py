@@ -188,18 +188,17 @@ def test_a_large_node_is_tried_near_the_level_below(monkeypatch):
     assert clf.prior_scale_[0] in (clf.prior_scale_[1], clf.prior_scale_[1] / 4)
 
 
-@pytest.mark.parametrize("enough, most", [(10, 128), (150, 150), (10**6, 449)])
-def test_a_large_node_is_tried_with_enough_rows(monkeypatch, enough, most):
+@pytest.mark.parametrize("least, most", [(10, 176), (100, 400), (1000, 1797)])
+def test_a_large_node_is_tried_with_four_times_the_rows_of_others(monkeypatch, least, most):
     X, y = digits()
-    monkeypatch.setattr(regularization, "MIN_ROWS", 100)
-    monkeypatch.setattr(regularization, "ENOUGH", enough)
+    monkeypatch.setattr(regularization, "MIN_ROWS", least)
     problem = regularization.Problem(
         sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32),
         balanced_tree(10, 4), True, 0.01, 10, 0,
     )  # fmt: skip
     trials, _ = regularization.sample_trials(problem, regularization.node_levels(problem))
-    # as many, or twice the 64 features, or a quarter of all 1797
-    assert len(trials[0].rows) == most + 1
+    # a tenth of all 1797, or four times the least
+    assert len(trials[0].rows) == min(most + 1, len(y))
     assert trials[0].is_large
 
 
