@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
-from ._kernels.rows import sum_rows
+from ._kernels.rows import count_columns, sum_rows
 from .label_tree import LabelTree
 from .validation import check_rows, check_weights, encode_known, encode_labels, kernel_rows
 
@@ -244,7 +244,7 @@ def class_centroids(
 ) -> sparse.csr_array:
     """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
 
-    Summed in float64 and rounded once, so that they do not depend on the order of rows.
+    Summed in float64 and then rounded, so that they do not depend on the order of rows.
     """
     lengths = row_norms(X)
     scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
@@ -253,8 +253,8 @@ def class_centroids(
         sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
     if X.nnz <= DENSE * X.shape[0] * X.shape[1]:
         power = power_of_means(weights.sum() / n_classes)
-        sums.data = np.copysign(np.abs(sums.data) ** power, sums.data)
-    return normalize(sums, copy=False).astype(np.float32)
+        np.copysign(np.abs(sums.data) ** power, sums.data, out=sums.data)
+    return normalize(sums, copy=False)
 
 
 def power_of_means(n_rows: float) -> float:
@@ -269,24 +269,27 @@ def class_sums(
     n_classes: int,
     n_jobs: int | None,
 ) -> sparse.csr_array:
-    """The sum of each class's rows times their scale: float64, (n_classes, n_features), columns sorted."""
-    shape = n_classes, len(y)
-    members = sparse.csr_array((scale, (y, np.arange(len(y)))), shape=shape, dtype=np.float64)
-    rows = kernel_rows(X)
-    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes).astype(np.int64)
-
-    def part(lo: int, hi: int) -> sparse.csr_array:
-        of = members[lo:hi]
-        room = n_values[lo:hi].sum()
-        indptr, indices, data = np.empty(hi - lo + 1, np.int64), np.empty(room, np.int32), np.empty(room)
-        of = of.indptr.astype(np.int64), of.indices.astype(np.int64), of.data
-        sum_rows(*of, *rows, X.shape[1], indptr, indices, data)
-        used = slice(indptr[-1])
-        return sparse.csr_array((data[used].copy(), indices[used].copy(), indptr), (hi - lo, X.shape[1]))
-
+    """The sum of each class's rows times their scale: float32, (n_classes, n_features), columns sorted."""
+    members = np.argsort(y, kind="stable")
+    group_ptr = np.searchsorted(y[members], np.arange(n_classes + 1))
+    indptr, indices, data = kernel_rows(X)
+    sum_ptr = np.zeros(n_classes + 1, dtype=np.int64)
+    parts = list(blocks(np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)))
+    n_features = X.shape[1]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        parts = parallel(delayed(part)(lo, hi) for lo, hi in blocks(n_values))
-    return sparse.csr_array(sparse.vstack(parts))
+        parallel(
+            delayed(count_columns)(
+                group_ptr[lo : hi + 1], members, indptr, indices, n_features, sum_ptr[lo + 1 : hi + 1]
+            )
+            for lo, hi in parts
+        )
+        np.cumsum(sum_ptr, out=sum_ptr)
+        sums = np.empty(sum_ptr[-1], np.int32), np.empty(sum_ptr[-1], np.float32)
+        rows = members, scale[members], indptr, indices, data, n_features
+        parallel(
+            delayed(sum_rows)(group_ptr[lo : hi + 1], *rows, sum_ptr[lo : hi + 1], *sums) for lo, hi in parts
+        )
+    return sparse.csr_array((sums[1], sums[0], sum_ptr), shape=(n_classes, n_features))
 
 
 def blocks(n_values: NDArray) -> Iterable[tuple[int, int]]:
@@ -322,7 +325,10 @@ def recurrence(
         for total, factor in ((alone, itself), (alike, others)):
             by_row = np.repeat((scale * factor)[lo:hi], count)
             total += np.bincount(features, weights=squares * by_row, minlength=n_features)
-    pairs = np.bincount(sums.indices, weights=sums.data**2, minlength=n_features) - alone
+    pairs = (
+        np.bincount(sums.indices, weights=np.square(sums.data, dtype=np.float64), minlength=n_features)
+        - alone
+    )
     known = alike > 1e-9 * alone
     mean = np.clip(pairs[known].sum() / alike[known].sum(), 0, 1) if known.any() else 1.0
     share = np.divide(pairs, alike, out=np.full(n_features, mean), where=known)

@@ -265,27 +265,29 @@ def test_sum_magnitudes(seed, n_rows, n_features):
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(1, 9), st.integers(0, 5), st.sampled_from([1, 30, 64, 65, 5000, 9000]))
-def test_sum_rows(seed, n_rows, n_groups, n_features):
+def test_count_columns_and_sum_rows(seed, n_rows, n_groups, n_features):
     rng = np.random.default_rng(seed)
     matrix = sparse.random_array((n_rows, n_features), density=0.3, rng=rng, format="csr", dtype=np.float32)
     matrix.data[::3] *= -1
     matrix.data[::7] = 0
     arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data
-    member_ptr = np.concatenate([[0], np.cumsum(rng.integers(0, 4, n_groups))])
-    members = rng.integers(0, n_rows, member_ptr[-1])
+    group_ptr = np.concatenate([[0], np.cumsum(rng.integers(0, 4, n_groups))])
+    members = rng.integers(0, n_rows, group_ptr[-1])
     scale = rng.normal(size=len(members))
-    room = int(np.diff(matrix.indptr)[members].sum())
+    counts = np.full((2, n_groups), -7)
+    for module, out in zip((rows, reference), counts, strict=True):
+        module.count_columns(group_ptr, members, *arrays[:2], n_features, out)
+    np.testing.assert_array_equal(*counts)
+    sum_ptr = np.concatenate([[0], np.cumsum(counts[0])])
     results = []
     for module in (rows, reference):
-        results.append((np.full(n_groups + 1, -7), np.full(room, -7, np.int32), np.full(room, np.nan)))
-        module.sum_rows(member_ptr, members, scale, *arrays, n_features, *results[-1])
-    (ptr, indices, data), (expected_ptr, expected_indices, expected) = results
-    np.testing.assert_array_equal(ptr, expected_ptr)
-    np.testing.assert_array_equal(indices[: ptr[-1]], expected_indices[: ptr[-1]])
-    np.testing.assert_allclose(data[: ptr[-1]], expected[: ptr[-1]], rtol=1e-12, atol=1e-12)
-    of = sparse.csr_array((scale, members, member_ptr), shape=(n_groups, n_rows))
-    summed = sparse.csr_array((data[: ptr[-1]], indices[: ptr[-1]], ptr), shape=(n_groups, n_features))
-    np.testing.assert_allclose(summed.toarray(), of @ matrix.toarray(), rtol=1e-6, atol=1e-7)
+        results.append((np.full(sum_ptr[-1], -7, np.int32), np.full(sum_ptr[-1], np.nan, np.float32)))
+        module.sum_rows(group_ptr, members, scale, *arrays, n_features, sum_ptr, *results[-1])
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6, atol=1e-12)
+    of = sparse.csr_array((scale, members, group_ptr), shape=(n_groups, n_rows))
+    summed = sparse.csr_array((results[0][1], results[0][0], sum_ptr), shape=(n_groups, n_features))
+    np.testing.assert_allclose(summed.toarray(), of @ matrix.toarray(), rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,8 +2,9 @@
 
 ``python docs/benchmarks/trees.py --data nextitem_ml100k`` is a first taste, in an environment that has this
 package. A tree is written ``huffman``, ``kmeans,arity=64`` or ``kmeans,balance=0,slack=0.7``: its name, and
-what differs from the default; balance, n_init and slack are constants of sk_hsm/tree_builders.py. `C` and the
-prior choose themselves for each tree. What is measured is appended to a file at once, and not measured again.
+what differs from the default; balance, dense, n_init and slack are constants of sk_hsm/tree_builders.py. `C`
+and the prior choose themselves for each tree. What is measured is appended to a file at once, and not measured
+again.
 ``--across nll p1`` prints what there is, all data sets beside each other, and measures nothing.
 """
 
@@ -28,7 +29,7 @@ RESULTS = Path(__file__).parent / "results" / "trees.json"
 DATA = ["nextitem_ml100k", "nextword_gcide", "lemma_ru_10k", "lemma_ru", "lemma_pl_noun"]
 DATA += ["lemma_ru_dense", "lemma_ru_dense_3"]
 BUILDERS = ["kmeans", "huffman", "sorted", "permuted"]
-CONSTANTS = {"balance": (0, 0.75, 1), "n_init": (1,), "slack": (0.05, 0.7)}
+CONSTANTS = {"balance": (0, 0.75, 1), "dense": (0,), "n_init": (1,), "slack": (0.05, 0.7)}
 ARITIES = (2, 4, 8, 32, 64, 128)
 TREES = [
     *BUILDERS,

@@ -6,7 +6,7 @@ Their specification is the function of the same name in ``reference``.
 from libc.float cimport FLT_MAX
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
 
 
@@ -50,77 +50,114 @@ cdef extern from * nogil:
     int lowest_bit "__builtin_ctzll"(unsigned long long bits)
 
 
-cdef struct Sums:
-    # dense sums, of which a bit in `filled` tells whether a column has one, and one in `some` whether any
-    # of 64 columns has; all zero between calls
-    double* values
+cdef struct Columns:
+    # a bit in `filled` for each column, and one in `some` for each 64 of them; all zero between calls
     uint64_t* filled
     uint64_t* some
-    Py_ssize_t n_columns
+    Py_ssize_t n_words
 
 
-cdef void add_row(Sums* sums, double scale, const int32_t* columns, const float* row, int64_t n) noexcept nogil:
-    cdef int64_t j
-    cdef int32_t c
-    for j in range(n):
-        c = columns[j]
-        sums.values[c] += scale * row[j]
-        sums.filled[c >> 6] |= <uint64_t>1 << (c & 63)
-        sums.some[c >> 12] |= <uint64_t>1 << ((c >> 6) & 63)
+cdef int open_columns(Columns* has, Py_ssize_t n_columns) except -1:
+    has.n_words = (n_columns >> 12) + 1
+    has.filled = <uint64_t*>calloc((n_columns >> 6) + 1, sizeof(uint64_t))
+    has.some = <uint64_t*>calloc(has.n_words, sizeof(uint64_t))
+    if has.filled == NULL or has.some == NULL:
+        close_columns(has)
+        raise MemoryError(f"no memory to add up rows of {n_columns} columns")
+    return 0
 
 
-cdef int64_t take_sums(Sums* sums, int32_t* columns, double* values) noexcept nogil:
-    """Move the sums out, in order of columns; return their number."""
-    cdef Py_ssize_t top, word, c
+cdef void close_columns(Columns* has) noexcept nogil:
+    free(has.filled)
+    free(has.some)
+
+
+cdef bint mark(Columns* has, int32_t column) noexcept nogil:
+    """Mark a column; return whether it was not."""
+    cdef uint64_t bit = <uint64_t>1 << (column & 63)
+    cdef bint is_new = not has.filled[column >> 6] & bit
+    has.filled[column >> 6] |= bit
+    has.some[column >> 12] |= <uint64_t>1 << ((column >> 6) & 63)
+    return is_new
+
+
+cdef int64_t take_columns(Columns* has, int32_t* columns) noexcept nogil:
+    """Move the marked columns out, in their order; return their number."""
+    cdef Py_ssize_t i, word
     cdef int64_t n = 0
-    for top in range((sums.n_columns >> 12) + 1):
-        while sums.some[top]:
-            word = (top << 6) + lowest_bit(sums.some[top])
-            sums.some[top] &= sums.some[top] - 1
-            while sums.filled[word]:
-                c = (word << 6) + lowest_bit(sums.filled[word])
-                sums.filled[word] &= sums.filled[word] - 1
-                columns[n], values[n] = <int32_t>c, sums.values[c]
-                sums.values[c] = 0
+    for i in range(has.n_words):
+        while has.some[i]:
+            word = (i << 6) + lowest_bit(has.some[i])
+            has.some[i] &= has.some[i] - 1
+            while has.filled[word]:
+                columns[n] = <int32_t>((word << 6) + lowest_bit(has.filled[word]))
+                has.filled[word] &= has.filled[word] - 1
                 n += 1
     return n
 
 
+def count_columns(
+    const int64_t[::1] group_ptr,
+    const int64_t[::1] members,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    Py_ssize_t n_columns,
+    int64_t[::1] counts,
+):
+    cdef Py_ssize_t i
+    cdef int64_t j, k
+    cdef Columns has
+    cdef int32_t* taken = <int32_t*>malloc((n_columns + 1) * sizeof(int32_t))
+    if taken == NULL:
+        raise MemoryError(f"no memory to add up rows of {n_columns} columns")
+    try:
+        open_columns(&has, n_columns)
+    except MemoryError:
+        free(taken)
+        raise
+    with nogil:
+        for i in range(counts.shape[0]):
+            for k in range(group_ptr[i], group_ptr[i + 1]):
+                for j in range(indptr[members[k]], indptr[members[k] + 1]):
+                    mark(&has, indices[j])
+            counts[i] = take_columns(&has, taken)
+        close_columns(&has)
+        free(taken)
+
+
 def sum_rows(
-    const int64_t[::1] member_ptr,
+    const int64_t[::1] group_ptr,
     const int64_t[::1] members,
     const double[::1] scale,
     const int64_t[::1] indptr,
     const int32_t[::1] indices,
     const float[::1] data,
     Py_ssize_t n_columns,
-    int64_t[::1] sum_ptr,
+    const int64_t[::1] sum_ptr,
     int32_t[::1] sum_indices,
-    double[::1] sum_data,
+    float[::1] sum_data,
 ):
     cdef Py_ssize_t i
-    cdef int64_t k, row, n = 0
-    cdef Sums sums
-    sums.n_columns = n_columns
-    sums.values = <double*>calloc(n_columns + 1, sizeof(double))
-    sums.filled = <uint64_t*>calloc((n_columns >> 6) + 1, sizeof(uint64_t))
-    sums.some = <uint64_t*>calloc((n_columns >> 12) + 1, sizeof(uint64_t))
+    cdef int64_t j, k
+    cdef Columns has
+    cdef double* sums = <double*>malloc((n_columns + 1) * sizeof(double))
+    if sums == NULL:
+        raise MemoryError(f"no memory to add up rows of {n_columns} columns")
     try:
-        if sums.values == NULL or sums.filled == NULL or sums.some == NULL:
-            raise MemoryError(f"no memory for sums of {n_columns} columns")
-        with nogil:
-            sum_ptr[0] = 0
-            for i in range(member_ptr.shape[0] - 1):
-                for k in range(member_ptr[i], member_ptr[i + 1]):
-                    row = members[k]
-                    if indptr[row] < indptr[row + 1]:
-                        add_row(
-                            &sums, scale[k], &indices[indptr[row]], &data[indptr[row]], indptr[row + 1] - indptr[row]
-                        )
-                if sum_indices.shape[0]:
-                    n += take_sums(&sums, &sum_indices[0] + n, &sum_data[0] + n)
-                sum_ptr[i + 1] = n
-    finally:
-        free(sums.values)
-        free(sums.filled)
-        free(sums.some)
+        open_columns(&has, n_columns)
+    except MemoryError:
+        free(sums)
+        raise
+    with nogil:
+        for i in range(group_ptr.shape[0] - 1):
+            for k in range(group_ptr[i], group_ptr[i + 1]):
+                for j in range(indptr[members[k]], indptr[members[k] + 1]):
+                    if mark(&has, indices[j]):
+                        sums[indices[j]] = 0
+                    sums[indices[j]] += scale[k] * data[j]
+            if sum_ptr[i] < sum_ptr[i + 1]:
+                take_columns(&has, &sum_indices[sum_ptr[i]])
+            for j in range(sum_ptr[i], sum_ptr[i + 1]):
+                sum_data[j] = <float>sums[sum_indices[j]]
+        close_columns(&has)
+        free(sums)

@@ -34,28 +34,37 @@ def sum_magnitudes(indptr, data, sums, counts):
         sums[i], counts[i] = np.abs(row).sum(), np.count_nonzero(row)
 
 
-def sum_rows(
-    member_ptr, members, scale, indptr, indices, data, n_columns, sum_ptr, sum_indices, sum_data
-):  # fmt: skip
-    """The scaled sum of each group of rows, in float64, as CSR with columns in order.
+def count_columns(group_ptr, members, indptr, indices, n_columns, counts):
+    """Of each group of rows, the number of columns that any of them has.
 
-    A column that any row of the group has is in the sum, even if its values make zero.
-
-    member_ptr, members : int64, the groups and the rows of each, which may be in any number of groups.
-    scale : (n_members,) float64.
-    indptr, indices, data : the rows.
-    sum_ptr, sum_indices, sum_data : out; with room for as many values as the members' rows have.
+    group_ptr, members : int64, the rows of group i are members[group_ptr[i]:group_ptr[i + 1]]; a row may
+        be in any number of groups, and often in one.
+    indptr, indices : the rows; values may be zero.
+    counts : (n_groups,) int64, out.
     """
-    sum_ptr[0] = 0
-    for i in range(len(member_ptr) - 1):
+    for i in range(len(counts)):
+        of = members[group_ptr[i] : group_ptr[i + 1]]
+        counts[i] = len({column for row in of for column in indices[indptr[row] : indptr[row + 1]]})
+
+
+def sum_rows(
+    group_ptr, members, scale, indptr, indices, data, n_columns, sum_ptr, sum_indices, sum_data
+):  # fmt: skip
+    """The scaled sum of each group of rows, in float64 and then rounded, as CSR with columns in order.
+
+    group_ptr, members, indptr, indices : see count_columns.
+    scale : (n_members,) float64.
+    sum_ptr : (n_groups + 1,) int64, where the sums go: by count_columns.
+    sum_indices, sum_data : int32 and float32, out.
+    """
+    for i in range(len(group_ptr) - 1):
         total, has = np.zeros(n_columns), np.zeros(n_columns, dtype=bool)
-        for k in range(member_ptr[i], member_ptr[i + 1]):
+        for k in range(group_ptr[i], group_ptr[i + 1]):
             row = slice(indptr[members[k]], indptr[members[k] + 1])
             total[indices[row]] += scale[k] * data[row].astype(np.float64)
             has[indices[row]] = True
-        out = slice(sum_ptr[i], sum_ptr[i] + has.sum())
-        sum_indices[out], sum_data[out] = np.flatnonzero(has), total[has]
-        sum_ptr[i + 1] = out.stop
+        sum_indices[sum_ptr[i] : sum_ptr[i + 1]] = np.flatnonzero(has)
+        sum_data[sum_ptr[i] : sum_ptr[i + 1]] = total[has]
 
 
 def is_plain(columns, values, n_features):
