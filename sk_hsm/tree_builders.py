@@ -325,10 +325,8 @@ def recurrence(
         for total, factor in ((alone, itself), (alike, others)):
             by_row = np.repeat((scale * factor)[lo:hi], count)
             total += np.bincount(features, weights=squares * by_row, minlength=n_features)
-    pairs = (
-        np.bincount(sums.indices, weights=np.square(sums.data, dtype=np.float64), minlength=n_features)
-        - alone
-    )
+    squares = np.square(sums.data, dtype=np.float64)
+    pairs = np.bincount(sums.indices, weights=squares, minlength=n_features) - alone
     known = alike > 1e-9 * alone
     mean = np.clip(pairs[known].sum() / alike[known].sum(), 0, 1) if known.any() else 1.0
     share = np.divide(pairs, alike, out=np.full(n_features, mean), where=known)

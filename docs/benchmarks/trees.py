@@ -3,8 +3,8 @@
 ``python docs/benchmarks/trees.py --data nextitem_ml100k`` is a first taste, in an environment that has this
 package. A tree is written ``huffman``, ``kmeans,arity=64`` or ``kmeans,balance=0,slack=0.7``: its name, and
 what differs from the default; balance, dense, n_init and slack are constants of sk_hsm/tree_builders.py. `C`
-and the prior choose themselves for each tree. What is measured is appended to a file at once, and not measured
-again.
+and the prior choose themselves for each tree. What is measured is appended to a file at once, and not
+measured again.
 ``--across nll p1`` prints what there is, all data sets beside each other, and measures nothing.
 """
 
