@@ -204,7 +204,7 @@ class Search:
     def _evaluate(self, penalties: list[Penalty], levels: list[int]) -> None:
         """Put the losses of penalties that are not there into the table; infinite at other levels."""
         blank = np.full(len(self.best), np.inf)
-        new = [p for p in penalties if np.isinf(self.table.get(p, blank)[levels]).any()]
+        new = [p for p in dict.fromkeys(penalties) if np.isinf(self.table.get(p, blank)[levels]).any()]
         losses = self._by_level(new, levels, self.problem) if new else []
         for penalty, loss in zip(new, losses, strict=True):
             self.table[penalty] = self.table.get(penalty, blank).copy()
