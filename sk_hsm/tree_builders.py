@@ -24,12 +24,13 @@ from .validation import check_rows, check_weights, encode_known, encode_labels, 
 # clusters: 0 balances the number of classes, 1 the number of rows.
 BALANCE = 0.5
 # A cut ends after ITERATIONS rounds of 2-means, or when a round moves less than
-# TOL of the classes. One of more than SAMPLE classes starts from the best of N_INIT
-# cuts of SAMPLE of them. One half may be up to SLACK lighter than its share.
+# TOL of the classes. One of more than SAMPLE classes starts from the best of N_INIT cuts
+# of SAMPLE of them, of dense centroids N_INIT_DENSE. One half may be up to SLACK lighter than its share.
 # Cuts of the FIRST_LEVELS are handed to threads one by one, then whole subtrees.
 ITERATIONS = 10
 TOL = 0.003
 N_INIT = 3
+N_INIT_DENSE = 8
 SAMPLE = 2000
 SLACK = 0.5
 FIRST_LEVELS = 4
@@ -218,7 +219,8 @@ def cluster_centroids(
     mass = frequency**BALANCE
     mass = np.maximum(mass, 1e-3 * mass.max())
     arrays = (*kernel_rows(centroids), mass.astype(np.float32), centroids.shape[1], order, depth)
-    settings = seed, ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
+    n_init = N_INIT_DENSE if is_dense(centroids) else N_INIT
+    settings = seed, ITERATIONS, TOL, n_init, SAMPLE, SLACK
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
         trees.kmeans_split(*arrays, lo, hi, level, whole, *settings)
@@ -251,10 +253,15 @@ def class_centroids(
     sums = class_sums(X, y, scale, n_classes, n_jobs)
     if weights.sum() < FEW * n_classes:
         sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
-    if X.nnz <= DENSE * X.shape[0] * X.shape[1]:
+    if not is_dense(X):
         power = power_of_means(weights.sum() / n_classes)
         np.copysign(np.abs(sums.data) ** power, sums.data, out=sums.data)
     return normalize(sums, copy=False)
+
+
+def is_dense(X: sparse.csr_array) -> bool:
+    """Whether more than DENSE of the values are not zero."""
+    return bool(X.nnz > DENSE * X.shape[0] * X.shape[1])
 
 
 def power_of_means(n_rows: float) -> float:
