@@ -249,7 +249,9 @@ def class_centroids(
     Summed in float64 and then rounded, so that they do not depend on the order of rows.
     """
     lengths = row_norms(X)
-    scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
+    # sums are of the order of one, whatever the unit of weights; a power of two changes no digit
+    moderate = np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
+    scale = np.divide(moderate, lengths, out=np.zeros(len(y)), where=lengths > 0)
     sums = class_sums(X, y, scale, n_classes, n_jobs)
     if weights.sum() < FEW * n_classes:
         sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]

@@ -160,6 +160,14 @@ def test_what_one_row_of_a_class_has_counts_a_share_of_what_all_have(n_rows, onc
     np.testing.assert_allclose(got[0, 2] / got[0, 1], -((0.5**0.5 / always) ** power), rtol=1e-5)
 
 
+def test_centroids_of_weights_in_any_unit():
+    rng = np.random.default_rng(0)
+    X, y = sparse.csr_array(rng.normal(size=(60, 8)).astype(np.float32)), np.arange(60, dtype=np.int32) % 5
+    ones, many, few = (class_centroids(X, y, np.full(60, w), 5).toarray() for w in (1.0, 2.0**400, 2.0**-400))
+    np.testing.assert_array_equal(many, ones)
+    np.testing.assert_allclose(np.linalg.norm(few, axis=1), 1, rtol=1e-6)
+
+
 def pairs_of_rows(X, y):
     """Of each feature, the sum of products over pairs of rows of a class, and of squares likewise."""
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
