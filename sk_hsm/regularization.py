@@ -281,7 +281,7 @@ def _trials_of_level(
 def _trial(
     problem: Problem, v: int, keys: NDArray[np.uint64], held: NDArray[np.bool_], most: int
 ) -> Trial | None:
-    """About `most` rows of node v, or None where nothing can be held out."""
+    """Up to LARGE times `most` rows of node v, or None where nothing can be held out."""
     rows = problem.rows_of(v)
     is_large = len(rows) > most
     if len(rows) > LARGE * most:

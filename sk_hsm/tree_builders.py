@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
-from ._kernels.rows import count_columns, sum_rows
+from ._kernels.rows import count_columns, sum_magnitudes, sum_rows
 from .label_tree import LabelTree
 from .validation import check_rows, check_weights, encode_known, encode_labels, kernel_rows
 
@@ -25,7 +25,8 @@ from .validation import check_rows, check_weights, encode_known, encode_labels, 
 BALANCE = 0.5
 # A cut ends after ITERATIONS rounds of 2-means, or when a round moves less than
 # TOL of the classes. One of more than SAMPLE classes starts from the best of N_INIT cuts
-# of SAMPLE of them, of dense centroids N_INIT_DENSE. One half may be up to SLACK lighter than its share.
+# of SAMPLE of them, or N_INIT_DENSE if centroids are dense. One half may be up to SLACK
+# lighter than its share.
 # Cuts of the FIRST_LEVELS are handed to threads one by one, then whole subtrees.
 ITERATIONS = 10
 TOL = 0.003
@@ -34,12 +35,16 @@ N_INIT_DENSE = 8
 SAMPLE = 2000
 SLACK = 0.5
 FIRST_LEVELS = 4
-# Values of rows that are added up at a time.
+# Values of rows that are looked at in one go, by a thread.
 AT_ONCE = 2**22
 # Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
 FEW = 3
+# What other rows of its classes weigh, over those that have a feature, for that to be known:
+# sums are float32.
+KNOWN = 1e-5
 # What one row of a class of average size has counts ONCE as much as what all its rows have: a
-# power of their mean, within POWERS. Means of rows of which more than DENSE is not zero stay as they are.
+# power of their mean, within POWERS. Means of dense rows stay as they are: of rows, or
+# centroids, of whose values more than this share is not zero.
 ONCE = 0.22
 POWERS = (0.7, 1.5)
 DENSE = 0.5
@@ -219,7 +224,7 @@ def cluster_centroids(
     mass = frequency**BALANCE
     mass = np.maximum(mass, 1e-3 * mass.max())
     arrays = (*kernel_rows(centroids), mass.astype(np.float32), centroids.shape[1], order, depth)
-    n_init = N_INIT_DENSE if is_dense(centroids) else N_INIT
+    n_init = N_INIT_DENSE if is_dense(centroids, np.ones(n_classes)) else N_INIT
     settings = seed, ITERATIONS, TOL, n_init, SAMPLE, SLACK
 
     def split(lo: int, hi: int, level: int, whole: bool) -> None:
@@ -249,21 +254,26 @@ def class_centroids(
     Summed in float64 and then rounded, so that they do not depend on the order of rows.
     """
     lengths = row_norms(X)
-    # sums are of the order of one, whatever the unit of weights; a power of two changes no digit
-    moderate = np.ldexp(weights, -np.frexp(weights.max(initial=0))[1])
-    scale = np.divide(moderate, lengths, out=np.zeros(len(y)), where=lengths > 0)
-    sums = class_sums(X, y, scale, n_classes, n_jobs)
-    if weights.sum() < FEW * n_classes:
-        sums.data *= recurrence(X, y, weights, scale, sums)[sums.indices]
-    if not is_dense(X):
-        power = power_of_means(weights.sum() / n_classes)
-        np.copysign(np.abs(sums.data) ** power, sums.data, out=sums.data)
+    scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
+    # a power of two brings the sums of each class near to one and changes no digit
+    largest = np.zeros(n_classes)
+    np.maximum.at(largest, y, weights)
+    exponent = np.frexp(largest)[1]
+    sums = class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs)
+    n_rows = weights.sum() / max(np.count_nonzero(largest), 1)
+    if n_rows < FEW:
+        exact = np.ldexp(sums.data.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
+        sums.data *= recurrence(X, y, weights, scale, sums.indices, exact)[sums.indices]
+    if not is_dense(X, weights):
+        np.copysign(np.abs(sums.data) ** power_of_means(n_rows), sums.data, out=sums.data)
     return normalize(sums, copy=False)
 
 
-def is_dense(X: sparse.csr_array) -> bool:
-    """Whether more than DENSE of the values are not zero."""
-    return bool(X.nnz > DENSE * X.shape[0] * X.shape[1])
+def is_dense(X: sparse.csr_array, weights: NDArray[np.float64]) -> bool:
+    """Whether more than DENSE of the values are not zero, a row of weight 2 being two rows."""
+    magnitudes, counts = np.empty(X.shape[0]), np.empty(X.shape[0], dtype=np.int64)
+    sum_magnitudes(X.indptr.astype(np.int64), X.data, magnitudes, counts)
+    return bool(weights @ counts > DENSE * weights.sum() * X.shape[1])
 
 
 def power_of_means(n_rows: float) -> float:
@@ -313,13 +323,15 @@ def recurrence(
     y: NDArray[np.int32],
     weights: NDArray[np.float64],
     scale: NDArray[np.float64],
-    sums: sparse.csr_array,
+    features: NDArray[np.int32],
+    sums: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """How much of a feature comes again in another row of the class: (n_features,), from 0 to 1.
 
     With rows x of length one, it is the sum of ``x_i x_j`` over all pairs of rows of a class,
     over what that would be if all rows of a class were the same: the sum of ``x_i^2``. A mean
     of few rows is mostly what they have by chance, and this is what new rows will have, too.
+    `sums` are values of the classes' sums of rows times `scale`, and `features` their columns.
     """
     n_features = X.shape[1]
     n_values = np.diff(X.indptr)
@@ -330,13 +342,12 @@ def recurrence(
     alone, alike = np.zeros((2, n_features))
     for lo, hi in blocks(n_values):
         values, count = slice(X.indptr[lo], X.indptr[hi]), n_values[lo:hi]
-        features, squares = X.indices[values], X.data[values].astype(np.float64) ** 2
+        columns, squares = X.indices[values], X.data[values].astype(np.float64) ** 2
         for total, factor in ((alone, itself), (alike, others)):
             by_row = np.repeat((scale * factor)[lo:hi], count)
-            total += np.bincount(features, weights=squares * by_row, minlength=n_features)
-    squares = np.square(sums.data, dtype=np.float64)
-    pairs = np.bincount(sums.indices, weights=squares, minlength=n_features) - alone
-    known = alike > 1e-9 * alone
+            total += np.bincount(columns, weights=squares * by_row, minlength=n_features)
+    pairs = np.bincount(features, weights=sums**2, minlength=n_features) - alone
+    known = alike > KNOWN * alone
     mean = np.clip(pairs[known].sum() / alike[known].sum(), 0, 1) if known.any() else 1.0
     share = np.divide(pairs, alike, out=np.full(n_features, mean), where=known)
     return np.clip(share, 0, 1).round(6)

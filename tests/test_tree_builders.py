@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.stats import entropy
+from sklearn.preprocessing import normalize
 
 from sk_hsm import tree_builders
 from sk_hsm.tree_builders import balanced_tree, class_centroids, huffman_tree, kmeans_tree
@@ -168,6 +169,44 @@ def test_centroids_of_weights_in_any_unit():
     np.testing.assert_allclose(np.linalg.norm(few, axis=1), 1, rtol=1e-6)
 
 
+@pytest.mark.parametrize("density", [0.45, 1.0])
+def test_centroids_of_classes_of_very_different_weights(density):
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((60, 20), density=density, rng=rng, format="csr", dtype=np.float32)
+    y = np.arange(60, dtype=np.int32) % 20
+    units = 2.0 ** -np.arange(0, 400, 20)
+    got = class_centroids(X, y, units[y], 20).toarray()
+    np.testing.assert_allclose(np.linalg.norm(got, axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n_rows", [2, 6])
+def test_zeros_that_are_stored_do_not_count(n_rows):
+    rng = np.random.default_rng(0)
+    X = sparse.random_array((60, 40), density=0.1, rng=rng, format="csr", dtype=np.float32)
+    stored = X.copy()
+    stored.indices, stored.indptr = (
+        np.tile(np.arange(40, dtype=np.int32), 60),
+        np.arange(61, dtype=np.int32) * 40,
+    )
+    stored.data = X.toarray().ravel()
+    y = np.arange(60, dtype=np.int32) // n_rows
+    got, expected = (class_centroids(A, y, np.ones(60), 60 // n_rows).toarray() for A in (stored, X))
+    np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("n_zeros", "is_power"), [(6, True), (5, False)])
+def test_means_of_dense_rows_stay_as_they_are(n_zeros, is_power):
+    X = np.random.default_rng(0).random((40, 12)).astype(np.float32) + 0.1
+    X[:, :n_zeros] = 0
+    y = np.arange(40, dtype=np.int32) % 2
+    X_of_weight_0 = np.ones((5, 12), np.float32)
+    rows = sparse.csr_array(np.vstack([X, X_of_weight_0]))
+    weights = np.concatenate([np.ones(40), np.zeros(5)])
+    got = class_centroids(rows, np.append(y, [0] * 5).astype(np.int32), weights, 2).toarray()
+    mean = np.array([normalize(X[y == c]).sum(axis=0) for c in (0, 1)])
+    np.testing.assert_allclose(got, normalize(mean**0.7 if is_power else mean), rtol=1e-5, atol=1e-7)
+
+
 def pairs_of_rows(X, y):
     """Of each feature, the sum of products over pairs of rows of a class, and of squares likewise."""
     X = X / np.linalg.norm(X, axis=1, keepdims=True)
@@ -180,10 +219,12 @@ def pairs_of_rows(X, y):
     return products, squares
 
 
+@pytest.mark.parametrize(("least", "power"), [(0.01, 1), (0, 1.5)])
 @pytest.mark.parametrize("weights", [np.ones(40), np.arange(40) % 2 + 1.0])
-def test_features_of_classes_of_few_rows_count_as_far_as_they_recur(weights):
+def test_features_of_classes_of_few_rows_count_as_far_as_they_recur(weights, least, power):
     rng = np.random.default_rng(0)
-    X = (rng.random((40, 12)) * (rng.random((40, 12)) < 0.4) + 0.01).astype(np.float32)
+    X = (rng.random((40, 12)) * (rng.random((40, 12)) < 0.4) + least).astype(np.float32)
+    X[:, 11] += 0.1  # no row is zero
     X[:, 10] = 0
     X[0, 10] = 1  # in one row only
     y = np.concatenate([np.arange(25), np.arange(15)]).astype(np.int32)
@@ -193,7 +234,7 @@ def test_features_of_classes_of_few_rows_count_as_far_as_they_recur(weights):
     expected = np.zeros((25, 12))
     for x, label, weight in zip(X.astype(float), y, weights, strict=True):
         expected[label] += weight * x / np.linalg.norm(x)
-    expected *= share
+    expected = (expected * share) ** power
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     got = class_centroids(sparse.csr_array(X), y, weights, 25)
     np.testing.assert_allclose(got.toarray(), expected, rtol=1e-4, atol=1e-6)
