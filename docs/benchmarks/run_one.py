@@ -5,6 +5,7 @@ library of that method is imported.
 """
 
 import argparse
+import importlib
 import json
 import resource
 import sys
@@ -25,8 +26,11 @@ HELD = 2_000_000  # answers of such a library that are held at a time
 class Method:
     """What all methods share: the library's own forms of rows, training rows and answers.
 
-    Conversions to and from these forms (`rows`, `training`, `ranked`) are not timed.
+    Conversions to and from these forms (`rows`, `training`, `ranked`) are not timed, nor is the
+    import of `module`.
     """
+
+    module: str
 
     def __init__(self, params: dict, n_classes: int, threads: int, folder: Path):
         self.params, self.n_classes, self.threads = params, n_classes, threads
@@ -59,6 +63,8 @@ class Method:
 class SkHsm(Method):
     """This package; its parameters are free."""
 
+    module = "sk_hsm"
+
     def fit(self, training):
         from sk_hsm import HierarchicalSoftmaxClassifier
 
@@ -84,6 +90,8 @@ class SkHsmEmbedding(SkHsm):
 
 class Sklearn(Method):
     """A scikit-learn classifier: scores of all classes, in chunks of rows."""
+
+    module = "sklearn"
 
     def fit(self, training):
         self.model = self.classifier(len(training[1])).fit(*training)
@@ -141,6 +149,8 @@ class MultinomialNB(Sklearn):
 class Pecos(Method):
     """PECOS XR-Linear: hierarchical k-means of the labels, L2-SVMs, no probabilities."""
 
+    module = "pecos.xmc.xlinear.model"
+
     def training(self, X, y):
         shape = (len(y), self.n_classes)
         Y = sparse.csr_matrix((np.ones(len(y), np.float32), y, np.arange(len(y) + 1)), shape=shape)
@@ -172,6 +182,8 @@ class Pecos(Method):
 class NapkinXC(Method):
     """napkinXC's hierarchical softmax over its k-means tree. (Its own Huffman tree is broken: there,
     the tree must be passed back as tree_structure.)"""
+
+    module = "napkinxc.models"
 
     def rows(self, X):
         return sparse.csr_matrix(X)
@@ -205,6 +217,8 @@ class NapkinXC(Method):
 class Omikuji(Method):
     """omikuji's Parabel: three trees, no probabilities. Trains from a file, predicts a row a call."""
 
+    module = "omikuji"
+
     def training(self, X, y):
         header = f"{X.shape[0]} {X.shape[1]} {self.n_classes}\n"
         # it refuses rows without a feature
@@ -234,6 +248,8 @@ class Omikuji(Method):
 
 class FastText(Method):
     """fastText, with -loss hs unless told otherwise. Its features are words: their values are lost."""
+
+    module = "fasttext"
 
     def training(self, X, y):
         if not sparse.issparse(X):
@@ -269,6 +285,8 @@ class FastText(Method):
 
 class VowpalWabbit(Method):
     """vw --plt: a probabilistic label tree. Its probabilities of classes do not sum to one."""
+
+    module = "vowpalwabbit"
 
     def training(self, X, y):
         return write_lines(self.text, X, y, lambda label, row: f"{label} | {weighted(row)}")
@@ -420,6 +438,7 @@ def peak_mb() -> float:
 def fit(method: Method, X, y) -> dict:
     """Train, timed, and save."""
     training = method.training(X, y)
+    importlib.import_module(method.module)
     begin = used()
     method.fit(training)
     cpu, wall = (end - start for end, start in zip(used(), begin, strict=True))
