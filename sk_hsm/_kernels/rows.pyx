@@ -6,8 +6,9 @@ Their specification is the function of the same name in ``reference``.
 from libc.float cimport FLT_MAX
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy
+
+import numpy as np
 
 
 def hash_rows(
@@ -46,30 +47,35 @@ def is_plain(const int32_t[::1] columns, const float[::1] values, int64_t n_feat
     return True
 
 
+def count_columns(
+    const int64_t[::1] group_ptr,
+    const int64_t[::1] members,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    Py_ssize_t n_columns,
+    int64_t[::1] counts,
+):
+    cdef Py_ssize_t i
+    cdef int64_t j, k
+    cdef int64_t[::1] last = np.full(n_columns, -1)  # the last group that has a column
+    with nogil:
+        for i in range(counts.shape[0]):
+            counts[i] = 0
+            for k in range(group_ptr[i], group_ptr[i + 1]):
+                for j in range(indptr[members[k]], indptr[members[k] + 1]):
+                    counts[i] += last[indices[j]] != i
+                    last[indices[j]] = i
+
+
 cdef extern from * nogil:
     int lowest_bit "__builtin_ctzll"(unsigned long long bits)
 
 
 cdef struct Columns:
-    # a bit in `filled` for each column, and one in `some` for each 64 of them; all zero between calls
+    # a bit in `filled` for each column, and one in `some` for each 64 of them; all zero between groups
     uint64_t* filled
     uint64_t* some
     Py_ssize_t n_words
-
-
-cdef int open_columns(Columns* has, Py_ssize_t n_columns) except -1:
-    has.n_words = (n_columns >> 12) + 1
-    has.filled = <uint64_t*>calloc((n_columns >> 6) + 1, sizeof(uint64_t))
-    has.some = <uint64_t*>calloc(has.n_words, sizeof(uint64_t))
-    if has.filled == NULL or has.some == NULL:
-        close_columns(has)
-        raise MemoryError(f"no memory to add up rows of {n_columns} columns")
-    return 0
-
-
-cdef void close_columns(Columns* has) noexcept nogil:
-    free(has.filled)
-    free(has.some)
 
 
 cdef bint mark(Columns* has, int32_t column) noexcept nogil:
@@ -81,10 +87,9 @@ cdef bint mark(Columns* has, int32_t column) noexcept nogil:
     return is_new
 
 
-cdef int64_t take_columns(Columns* has, int32_t* columns) noexcept nogil:
-    """Move the marked columns out, in their order; return their number."""
-    cdef Py_ssize_t i, word
-    cdef int64_t n = 0
+cdef void take_columns(Columns* has, int32_t* columns) noexcept nogil:
+    """Move the marked columns out, in their order."""
+    cdef Py_ssize_t i, word, n = 0
     for i in range(has.n_words):
         while has.some[i]:
             word = (i << 6) + lowest_bit(has.some[i])
@@ -93,36 +98,6 @@ cdef int64_t take_columns(Columns* has, int32_t* columns) noexcept nogil:
                 columns[n] = <int32_t>((word << 6) + lowest_bit(has.filled[word]))
                 has.filled[word] &= has.filled[word] - 1
                 n += 1
-    return n
-
-
-def count_columns(
-    const int64_t[::1] group_ptr,
-    const int64_t[::1] members,
-    const int64_t[::1] indptr,
-    const int32_t[::1] indices,
-    Py_ssize_t n_columns,
-    int64_t[::1] counts,
-):
-    cdef Py_ssize_t i
-    cdef int64_t j, k
-    cdef Columns has
-    cdef int32_t* taken = <int32_t*>malloc((n_columns + 1) * sizeof(int32_t))
-    if taken == NULL:
-        raise MemoryError(f"no memory to add up rows of {n_columns} columns")
-    try:
-        open_columns(&has, n_columns)
-    except MemoryError:
-        free(taken)
-        raise
-    with nogil:
-        for i in range(counts.shape[0]):
-            for k in range(group_ptr[i], group_ptr[i + 1]):
-                for j in range(indptr[members[k]], indptr[members[k] + 1]):
-                    mark(&has, indices[j])
-            counts[i] = take_columns(&has, taken)
-        close_columns(&has)
-        free(taken)
 
 
 def sum_rows(
@@ -139,15 +114,10 @@ def sum_rows(
 ):
     cdef Py_ssize_t i
     cdef int64_t j, k
-    cdef Columns has
-    cdef double* sums = <double*>malloc((n_columns + 1) * sizeof(double))
-    if sums == NULL:
-        raise MemoryError(f"no memory to add up rows of {n_columns} columns")
-    try:
-        open_columns(&has, n_columns)
-    except MemoryError:
-        free(sums)
-        raise
+    cdef double[::1] sums = np.empty(n_columns)
+    cdef uint64_t[::1] filled = np.zeros((n_columns >> 6) + 1, dtype=np.uint64)
+    cdef uint64_t[::1] some = np.zeros((n_columns >> 12) + 1, dtype=np.uint64)
+    cdef Columns has = Columns(&filled[0], &some[0], some.shape[0])
     with nogil:
         for i in range(group_ptr.shape[0] - 1):
             for k in range(group_ptr[i], group_ptr[i + 1]):
@@ -159,5 +129,3 @@ def sum_rows(
                 take_columns(&has, &sum_indices[sum_ptr[i]])
             for j in range(sum_ptr[i], sum_ptr[i + 1]):
                 sum_data[j] = <float>sums[sum_indices[j]]
-        close_columns(&has)
-        free(sums)
