@@ -25,7 +25,7 @@ from .validation import (
     check_class_weight,
     check_first_classes,
     check_same_classes,
-    float_csr,
+    training_csr,
 )
 
 
@@ -351,11 +351,10 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 f"C times sample_weight times class_weight must be at most {MAX_WEIGHT:.2g}, "
                 f"got {largest:.2g}: divide the weights by their mean"
             )
-        X = float_csr(X)
         if not weights.all():
             kept = np.flatnonzero(weights)
-            X, y, weights = float_csr(X[kept]), y[kept], weights[kept]
-        return Rows(X, y, weights, classes)
+            X, y, weights = X[kept], y[kept], weights[kept]
+        return Rows(training_csr(X), y, weights, classes)
 
     @property
     def _penalties(self) -> list[Penalties]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels.rows import sum_magnitudes
+from ._kernels.rows import count_nonzeros, sum_magnitudes
 
 PRIORS = ("none", "naive_bayes", "centroid")  # kernels know them by number
 
@@ -57,6 +57,7 @@ def smoothing_of(
     """SMOOTHING in the unit of the features: the mean of the non-zeros, each row by its weight."""
     indptr, _, data = rows
     sums, counts = np.empty(len(row_weights)), np.empty(len(row_weights), np.int64)
-    sum_magnitudes(indptr, data, sums, counts)
+    sum_magnitudes(indptr, data, sums)
+    count_nonzeros(indptr, data, counts)
     number = np.sum(row_weights * counts)  # stored zeros do not count
     return float(SMOOTHING * np.sum(row_weights * sums) / number) if number > 0 else SMOOTHING

@@ -10,9 +10,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from ._kernels.nodes import NodeTrainer
-from ._kernels.rows import hash_rows
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
+from .row_keys import count_distinct, mixed, row_keys
 from .solvers import Problem, tasks_of_sizes
 from .validation import MAX_WEIGHT
 
@@ -95,14 +95,13 @@ def _first_C(problem: Problem, C: float | str) -> list[float]:
 
 
 def _open_priors(problem: Problem, prior: str | None) -> list[str]:
-    negative = problem.X.data.min(initial=0) < 0
-    if prior == "naive_bayes" and negative:
+    if prior == "naive_bayes" and problem.has_negative:
         raise ValueError(
             f"prior='naive_bayes' needs features that are not negative, got {problem.X.data.min():.3g}: "
             "use prior='centroid'"
         )
     if prior == "auto":
-        return ["none", "centroid"] if negative else list(PRIORS)
+        return ["none", "centroid"] if problem.has_negative else list(PRIORS)
     return [prior or "none"]
 
 
@@ -252,7 +251,7 @@ def node_levels(problem: Problem) -> NDArray[np.int64]:
 
 def sample_trials(problem: Problem, levels: NDArray[np.int64]) -> tuple[list[Trial], NDArray[np.int64]]:
     """Trials of some nodes of each level; and for each node the level whose penalty it takes."""
-    keys = row_keys(problem)
+    keys = row_keys(problem.X, problem.y)
     held = _is_held_out(problem, keys)
     trials: list[Trial] = []
     groups = np.zeros(levels.max(initial=0) + 1, dtype=np.int64)
@@ -270,7 +269,7 @@ def _trials_of_level(
     """Nodes drawn at random until they have as many rows as are to be tried."""
     most = left = max(MIN_ROWS, int(TRIED * len(keys)))
     trials = []
-    for v in nodes[np.argsort(_mix(nodes.astype(np.uint64) + np.uint64(problem.seed)))]:
+    for v in nodes[np.argsort(mixed(nodes.astype(np.uint64) + np.uint64(problem.seed)))]:
         if left <= 0:
             break
         trials.append(_trial(problem, int(v), keys, held, most))
@@ -285,37 +284,22 @@ def _trial(
     rows = problem.rows_of(v)
     is_large = len(rows) > most
     if len(rows) > LARGE * most:
-        order = _mix(keys[rows])
+        order = mixed(keys[rows])
         rows = rows[order <= np.partition(order, LARGE * most)[LARGE * most]]
     train, test = rows[~held[rows]], rows[held[rows]]
     child = problem.children_of(v, train)
     test = test[np.isin(problem.children_of(v, test), child)]
-    if not len(test) or len(np.unique(child)) < 2:
+    if not len(test) or child.min() == child.max():
         return None
-    return Trial(v, 0, np.concatenate([train, test]), len(train), len(np.unique(keys[test])), is_large)
+    return Trial(v, 0, np.concatenate([train, test]), len(train), count_distinct(keys[test]), is_large)
 
 
 def _is_held_out(problem: Problem, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """HELD_OUT of the rows by their keys, but of no class the one with the largest key."""
-    last = np.zeros(problem.tree.n_classes, dtype=np.uint64)
-    np.maximum.at(last, problem.y, keys)
-    return (keys < np.uint64(HELD_OUT * 2**64)) & (keys < last[problem.y])
-
-
-def row_keys(problem: Problem) -> NDArray[np.uint64]:
-    """Random numbers that depend on nothing but a row's values and class.
+    """HELD_OUT of the rows by their keys, but of no class the one with the largest key.
 
     Rows that are the same are held out together: otherwise what is held out would be known,
     and a row of weight 2 would not be the same as two rows.
     """
-    hashes = np.empty(len(problem.y), dtype=np.uint64)
-    hash_rows(*problem.csr, hashes)
-    return _mix(hashes + _mix(problem.y.astype(np.uint64)))
-
-
-def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Splitmix64."""
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    last = np.zeros(problem.tree.n_classes, dtype=np.uint64)
+    np.maximum.at(last, problem.y, keys)
+    return (keys < np.uint64(HELD_OUT * 2**64)) & (keys < last[problem.y])

@@ -57,9 +57,14 @@ class Problem:
         return (row_norms(self.X, squared=True) + self.fit_intercept).astype(np.float32)
 
     @cached_property
+    def has_negative(self) -> bool:
+        """Whether a feature is negative: naive Bayes then has no guess."""
+        return bool(self.X.data.min(initial=0) < 0)
+
+    @cached_property
     def smoothing(self) -> float:
         """What naive Bayes adds to its sums."""
-        return smoothing_of(self.csr, self.row_weights)
+        return 0.0 if self.has_negative else smoothing_of(self.csr, self.row_weights)
 
     @cached_property
     def leaf_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -20,17 +20,15 @@ from .packed_weights import PackedWeights
 from .priors import Penalties
 from .progress import Progress
 from .regularization import choose_penalties, search_penalties
+from .row_keys import row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import class_centroids, cluster_centroids, given_tree
-from .whitening import is_worth_whitening, learn_whitening, to_raw, to_white, whitened
+from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
 
 # What arity="auto" chooses between. Wide nodes pay where rows tell much of the label: where a
 # narrow tree's log-loss is less than UNCERTAIN of the labels' entropy. Else they cost some.
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
-
-# Rows that differ in no direction this many times as much as in another are left as they are.
-UNEVEN = 2
 
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
@@ -62,7 +60,7 @@ def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] 
     whiten, is_open = params["whiten"], params["whiten"] == "auto"
     if is_open:
         whiten = params["C"] == "auto" and params["prior"] != "naive_bayes"
-        whiten = whiten and is_worth_whitening(rows.X, rows.y, len(rows.classes))
+        whiten = whiten and is_worth_whitening(rows.X, len(rows.classes))
     if not whiten:
         return None
     if params["prior"] == "naive_bayes":
@@ -70,10 +68,13 @@ def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] 
             "whiten=True makes features negative, and prior='naive_bayes' needs others: use 'centroid'"
         )
     n, d = rows.X.shape
+    keys = row_keys(rows.X, rows.y)
+    if is_open and not are_rows_few(keys, d, len(rows.classes)):
+        return None
     if not is_open:  # else rows are about as large already
         check_memory(f"whitening {n} rows of {d} features", 4 * 8 * d * d + 2 * 4 * n * d, "whiten=False")
-    whitening = learn_whitening(rows.X, rows.y, rows.weights, params["fit_intercept"])
-    return None if is_open and np.linalg.cond(whitening[:-1]) < UNEVEN else whitening
+    whitening = learn_whitening(rows.X, rows.y, rows.weights, keys, params["fit_intercept"])
+    return None if is_open and is_even(whitening) else whitening
 
 
 def train_trees(
@@ -195,8 +196,7 @@ def update_tree(
         rows = replace(rows, X=whitened(rows.X, whitening))
         weights = to_white(weights, arities, whitening)
     problem = problem_of(rows, tree, params, seed)
-    negative = rows.X.data.min(initial=0) < 0
-    problem.penalties = penalties.without_naive_bayes() if negative else penalties
+    problem.penalties = penalties.without_naive_bayes() if problem.has_negative else penalties
     problem.earlier = weights
     fit = ascend_nodes(problem, params["n_jobs"], progress)
     if whitening is not None:

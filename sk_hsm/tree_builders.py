@@ -16,7 +16,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
-from ._kernels.rows import count_columns, sum_magnitudes, sum_rows
+from ._kernels.rows import count_columns, count_nonzeros, sum_rows
 from .label_tree import LabelTree
 from .validation import check_rows, check_weights, encode_known, encode_labels, kernel_rows
 
@@ -271,8 +271,8 @@ def class_centroids(
 
 def is_dense(X: sparse.csr_array, weights: NDArray[np.float64]) -> bool:
     """Whether more than DENSE of the values are not zero, a row of weight 2 being two rows."""
-    magnitudes, counts = np.empty(X.shape[0]), np.empty(X.shape[0], dtype=np.int64)
-    sum_magnitudes(X.indptr.astype(np.int64), X.data, magnitudes, counts)
+    counts = np.empty(X.shape[0], dtype=np.int64)
+    count_nonzeros(X.indptr.astype(np.int64), X.data, counts)
     return bool(weights @ counts > DENSE * weights.sum() * X.shape[1])
 
 

@@ -18,6 +18,9 @@ from ._kernels.rows import is_plain
 MAX_WEIGHT = float(np.finfo(np.float32).max)
 CSR = (sparse.csr_array, sparse.csr_matrix)
 INTS, FLOATS = (np.int32, np.int64), (np.float32, np.float64)
+# Of rows to train on, zeros are kept where more than this share of the values is none: kernels then
+# take them as they are.
+FULL = 0.5
 MAX_FEATURES = np.iinfo(np.int32).max  # kernels number features so
 
 
@@ -147,15 +150,42 @@ def float_csr(X: Any) -> sparse.csr_array:
             columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), values.shape)
             n_values = np.count_nonzero(values, axis=1)
             mask = slice(None) if n_values.sum() == values.size else values != 0
-            indptr = np.concatenate([[0], np.cumsum(n_values)])
-            if indptr[-1] < 2**31:
-                indptr = indptr.astype(np.int32)  # else scipy makes the columns int64, too
-            rows = sparse.csr_array((values[mask].ravel(), columns[mask].ravel(), indptr), shape=X.shape)
-    if not np.isfinite(rows.data).all():
-        raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
+            arrays = values[mask].ravel(), columns[mask].ravel(), _starts(n_values)
+            rows = sparse.csr_array(arrays, shape=X.shape)
+    _finite(rows)
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
+    return rows
+
+
+def full_csr(values: NDArray[np.float32]) -> sparse.csr_array:
+    """All values as CSR, zeros too; they stay where they are."""
+    n, d = values.shape
+    columns = np.tile(np.arange(d, dtype=np.int32), n)
+    return sparse.csr_array((values.ravel(), columns, _starts(np.full(n, d))), shape=(n, d))
+
+
+def training_csr(X: Any) -> sparse.csr_array:
+    """float_csr, or full_csr where more than FULL of the values are not zero, whether X is sparse or not."""
+    n, d = X.shape
+    if sparse.issparse(X):
+        rows = float_csr(X)
+        return full_csr(rows.toarray()) if np.count_nonzero(rows.data) > FULL * n * d else rows
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(X, dtype=np.float32)
+    return _finite(full_csr(values)) if np.count_nonzero(values) > FULL * n * d else float_csr(values)
+
+
+def _starts(n_values: NDArray[np.int64]) -> NDArray[np.integer]:
+    """Where the rows of so many values begin, in the type that does not make scipy copy the columns."""
+    indptr = np.concatenate([[0], np.cumsum(n_values)])
+    return indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr
+
+
+def _finite(rows: sparse.csr_array) -> sparse.csr_array:
+    if not np.isfinite(rows.data).all():
+        raise ValueError("Input X contains infinity or a value too large for dtype('float32').")
     return rows
 
 

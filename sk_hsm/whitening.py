@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
+from sklearn.utils.parallel import _get_threadpool_controller
 
-from ._kernels.rows import hash_rows
 from .node_weights import NO_CHILD, NodeWeights
-from .validation import kernel_rows
+from .row_keys import count_distinct
+from .validation import full_csr
 
 # Numbers of a block of rows that is worked on at a time.
 BLOCK = 2**23
@@ -19,46 +21,59 @@ BLOCK = 2**23
 # direction counts as if rows of a class differed in it by less than this share of the mean.
 LEAST_SHARE = 1e-3
 # Of more distinct rows than ENOUGH, those of some classes are looked at, no fewer than there are features.
-ENOUGH = 2**20
+ENOUGH = 2**18
 # It is worth it for rows of which half the values are not zero, and of at most so many features.
 DENSE = 0.5
 MOST_FEATURES = 1024
+# Rows that differ in no direction this many times as much as in another are left as they are.
+UNEVEN = 2
 
 
-def is_worth_whitening(X: sparse.csr_array, y: NDArray[np.int32], n_classes: int) -> bool:
-    """Whether rows are dense, classes more than features, and rows of a class fewer.
+def is_worth_whitening(X: sparse.csr_array, n_classes: int) -> bool:
+    """Whether rows are dense and classes more than features, but not too many of these."""
+    n, d = X.shape
+    return d < n_classes and d <= MOST_FEATURES and X.nnz >= DENSE * n * d
+
+
+def are_rows_few(keys: NDArray[np.uint64], n_features: int, n_classes: int) -> bool:
+    """Whether rows of a class are fewer than features, but all rows more, equal ones counted once.
 
     Those of one class alone then do not tell in which directions they differ, those of all do.
     """
-    n, d = X.shape
-    if not d < n_classes or d > MOST_FEATURES or X.nnz < DENSE * n * d:
-        return False
-    return d < count_distinct(X, y) - n_classes < d * n_classes
-
-
-def count_distinct(X: sparse.csr_array, y: NDArray[np.int32]) -> int:
-    """Rows that differ in a feature or the class, so that a weight is the same as repetitions."""
-    hashes = np.empty(len(y), dtype=np.uint64)
-    hash_rows(*kernel_rows(X), hashes)
-    return len(np.unique(hashes + y.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
+    return n_features < count_distinct(keys) - n_classes < n_features * n_classes
 
 
 def learn_whitening(
-    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], center: bool
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    keys: NDArray[np.uint64],
+    center: bool,
 ) -> NDArray[np.float64]:
     """The map A, (n_features + 1, n_features): rows [x, 1] A differ alike in all directions in a class.
 
     The first rows of A are an inverse root of the covariance within classes S, as in linear
     discriminant analysis [1]_; the last one takes the mean away if `center`, else it is zero. With D
     the diagonal of S, the correlations ``D^-1/2 S D^-1/2`` are first drawn towards the identity, by a share
-    of d over the number of distinct rows beyond one a class.
+    of d over the number of distinct rows beyond one a class. `keys` are those of row_keys.
 
     .. [1] R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7, 1936.
     """
-    X, y, weights, n_distinct = rows_to_learn_from(X, y, weights)
+    with one_blas_thread():
+        return _learn(*rows_to_learn_from(X, y, weights, keys), center)
+
+
+def one_blas_thread() -> Any:
+    """For matrices of this size more threads gain little, and lose much where processors are busy."""
+    return _get_threadpool_controller().limit(limits=1, user_api="blas")
+
+
+def _learn(
+    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], n_distinct: int, center: bool
+) -> NDArray[np.float64]:
     d = X.shape[1]
     total = weights.sum()
-    mean = weights @ X / total
+    mean = sum(weights[some] @ X[some].toarray() for some in row_blocks(X)) / total
     within, squares = np.zeros((d, d)), np.zeros(d)
     order = np.argsort(y, kind="stable")
     for block in class_blocks(y[order], d):
@@ -72,7 +87,7 @@ def learn_whitening(
         within += rows.T @ (w * rows)
     deviations = np.sqrt(np.diag(within) + LEAST_SHARE * squares) / total**0.5
     deviations[deviations == 0] = 1
-    share = min(1.0, d / max(n_distinct - len(np.unique(y)), 1))
+    share = min(1.0, d / max(n_distinct - np.count_nonzero(np.bincount(y)), 1))
     correlations = (1 - share) * within / total / np.outer(deviations, deviations)
     np.fill_diagonal(correlations, 1)
     values, vectors = eigh(correlations)
@@ -80,17 +95,22 @@ def learn_whitening(
     return np.vstack([root, -center * mean @ root])
 
 
+def is_even(A: NDArray[np.float64]) -> bool:
+    """Whether rows differ much the same in all directions, by a map of learn_whitening."""
+    with one_blas_thread():
+        return bool(np.linalg.cond(A[:-1]) < UNEVEN)
+
+
 def rows_to_learn_from(
-    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64]
+    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], keys: NDArray[np.uint64]
 ) -> tuple[sparse.csr_array, NDArray[np.int32], NDArray[np.float64], int]:
     """All rows, or all of every so many-th class, about ENOUGH distinct ones; and how many are distinct."""
-    n_distinct, classes = count_distinct(X, y), np.unique(y)
+    n_distinct, classes = count_distinct(keys), np.flatnonzero(np.bincount(y))
     step = -(-n_distinct // ENOUGH)
     if step == 1 or len(classes) < step * X.shape[1]:
         return X, y, weights, n_distinct
     some = np.flatnonzero(np.isin(y, classes[::step]))
-    X, y = X[some], y[some]
-    return X, y, weights[some], count_distinct(X, y)
+    return X[some], y[some], weights[some], count_distinct(keys[some])
 
 
 def class_blocks(sorted_y: NDArray[np.int32], n_features: int) -> Iterator[slice]:
@@ -103,15 +123,19 @@ def class_blocks(sorted_y: NDArray[np.int32], n_features: int) -> Iterator[slice
         lo = hi
 
 
+def row_blocks(X: sparse.csr_array) -> Iterator[slice]:
+    """Parts of rows."""
+    size = max(1, BLOCK // X.shape[1])
+    return (slice(lo, lo + size) for lo in range(0, X.shape[0], size))
+
+
 def whitened(X: sparse.csr_array, A: NDArray[np.float64]) -> sparse.csr_array:
     """[x, 1] A of each row x, as float32."""
-    n, d = X.shape
-    data = np.empty((n, d), dtype=np.float32)
-    size = max(1, BLOCK // d)
-    for lo in range(0, n, size):
-        data[lo : lo + size] = X[lo : lo + size].toarray() @ A[:-1] + A[-1]
-    columns = np.broadcast_to(np.arange(d, dtype=np.int32), (n, d)).ravel()
-    return sparse.csr_array((data.ravel(), columns, np.arange(n + 1) * d), shape=X.shape)
+    data = np.empty(X.shape, dtype=np.float32)
+    with one_blas_thread():
+        for some in row_blocks(X):
+            data[some] = X[some].toarray() @ A[:-1] + A[-1]
+    return full_csr(data)
 
 
 def to_raw(weights: NodeWeights, arities: NDArray[np.int64], A: NDArray[np.float64]) -> NodeWeights:

@@ -126,6 +126,21 @@ def test_dense_equals_sparse_bit_for_bit(fitted):
     np.testing.assert_array_equal(clf.predict_proba(X.toarray()), clf.predict_proba(X))
 
 
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.7, 1])
+def test_dense_equals_sparse_bit_for_bit_whatever_the_share_of_zeros(share):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(90, 12)) * (rng.random((90, 12)) < share)
+    y = rng.integers(30, size=90)
+    weights = rng.choice([0, 1, 2], 90)
+    fits = [
+        HierarchicalSoftmaxClassifier(arity=4, random_state=0).fit(rows, y, weights)
+        for rows in (X, X.astype(np.float32), np.asfortranarray(X), sparse.csr_array(X), sparse.coo_matrix(X))
+    ]
+    for clf in fits:
+        np.testing.assert_array_equal(clf.node_weights_.lines, fits[0].node_weights_.lines)
+        np.testing.assert_array_equal(clf.predict_proba(X), fits[0].predict_proba(sparse.csc_array(X)))
+
+
 def test_the_model_does_not_depend_on_n_jobs(fitted):
     clf, X, y = fitted
     other = clone(clf).set_params(n_jobs=2).fit(X, y)

@@ -35,6 +35,7 @@ from sk_hsm.packed_weights import PackedWeights
 from sk_hsm.priors import PRIORS, Penalties, Penalty
 from sk_hsm.solvers import Problem
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
+from sk_hsm.validation import full_csr
 
 ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
@@ -252,13 +253,14 @@ def test_hash_rows(seed, n_rows, n_features):
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, st.integers(0, 8), st.integers(1, 30))
-def test_sum_magnitudes(seed, n_rows, n_features):
+def test_sum_magnitudes_and_count_nonzeros(seed, n_rows, n_features):
     indptr, _, data = random_rows(np.random.default_rng(seed), n_rows, n_features)
     data[::3] = 0
     results = []
     for module in (rows, reference):
         results.append((np.full(n_rows, np.nan), np.full(n_rows, -7)))
-        module.sum_magnitudes(indptr, data, *results[-1])
+        module.sum_magnitudes(indptr, data, results[-1][0])
+        module.count_nonzeros(indptr, data, results[-1][1])
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-14)
     np.testing.assert_array_equal(results[0][1], results[1][1])
 
@@ -365,6 +367,28 @@ def test_node_trainer(seed, arity, fit_intercept, max_iter, had_rows):
             np.testing.assert_array_equal(array, other)
     np.testing.assert_array_equal(actual[1], expected[1])
     np.testing.assert_array_equal(actual[2], expected[2])
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.booleans())
+def test_full_rows_are_trained_where_they_are_as_they_would_be_copied(seed, arity, had_rows):
+    problem = random_problem(seed, arity, max_iter=3)
+    values = problem.X.toarray()
+    full = replace(problem, X=full_csr(values))
+    wider = replace(problem, X=full_csr(values))
+    wider.X.resize(values.shape[0], values.shape[1] + 1)  # no row has the last feature
+    if had_rows:
+        full, wider = (after_earlier_rows(each, seed) for each in (full, wider))
+    inner = np.arange(problem.tree.n_inner)
+    (weights, *rest), (expected, *others) = (trained(nodes, each, inner) for each in (full, wider))
+    for name, array in weights.to_arrays().items():
+        np.testing.assert_array_equal(array, expected.to_arrays()[name])
+    np.testing.assert_array_equal(rest, others)
+    rows, penalties = full.rows_of(0), (np.array([2.0]), np.array([2], np.int32), np.array([0.5]))
+    losses = np.full((2, 1), np.nan)
+    for each, out in zip((full, wider), losses, strict=True):
+        nodes.NodeTrainer(each).held_out_losses(0, rows, len(rows) - 5, *penalties, out)
+    np.testing.assert_array_equal(*losses)
 
 
 @settings(max_examples=40, deadline=None)

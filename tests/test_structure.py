@@ -21,7 +21,7 @@ LAYERS = [
     ["regularization"],
     ["solvers", "whitening"],
     ["packed_weights", "node_vectors", "multi_index"],
-    ["tree_builders", "node_weights", "priors"],
+    ["tree_builders", "node_weights", "priors", "row_keys"],
     ["label_tree", "validation", "progress", "_version"],
     ["tree_checks"],
     ["_kernels"],

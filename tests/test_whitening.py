@@ -8,6 +8,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 from sk_hsm import HierarchicalSoftmaxClassifier
+from sk_hsm.row_keys import row_keys
 from sk_hsm.validation import float_csr
 from sk_hsm.whitening import LEAST_SHARE, learn_whitening, to_raw, to_white, whitened
 
@@ -38,7 +39,8 @@ def covariance_by_hand(X, y, weights):
 
 def whitening_of(X, y, weights=None, center=True):
     weights = np.ones(len(y)) if weights is None else weights
-    return learn_whitening(float_csr(X), y.astype(np.int32), weights, center)
+    X, y = float_csr(X), y.astype(np.int32)
+    return learn_whitening(X, y, weights, row_keys(X, y), center)
 
 
 def test_of_very_many_rows_those_of_some_classes_are_looked_at(monkeypatch):

@@ -7,13 +7,13 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 
 import numpy as np
 
-from .priors cimport Rows
+from .priors cimport Rows, row_data, row_indices, row_size
 
 # passes over the rows that still move, before all rows are visited again
 cdef enum:
     MAX_PARTIAL = 5
 
-# weights of more floats than this are not in the cache when a row comes to them
+# of more floats than this, weights or rows are not in the cache when they are needed
 cdef enum:
     CACHED = 1 << 15
 
@@ -41,23 +41,26 @@ cdef uint64_t shuffle(int64_t* rows, Py_ssize_t n, uint64_t state) noexcept nogi
     return state
 
 
-cdef void ahead(const Node* node, const int64_t* active, Py_ssize_t k, Py_ssize_t n_active) noexcept nogil:
-    """Fetch into the cache what the next rows need: of the next its weights, of later ones what they hold."""
+cdef void fetch_weights(const Node* node, Py_ssize_t i) noexcept nogil:
+    """Fetch into the cache the weights that a row needs."""
+    cdef const int32_t* indices = row_indices(&node.rows, i)
+    cdef int64_t j
+    for j in range(row_size(&node.rows, i)):
+        prefetch(node.weights + node.width * <int64_t>indices[j])
+
+
+cdef void fetch_row(const Node* node, Py_ssize_t i) noexcept nogil:
+    """Fetch into the cache what is there of a row itself."""
     cdef const Rows* rows = &node.rows
-    cdef int64_t j, row
-    if k + 1 < n_active:
-        for j in range(rows.indptr[active[k + 1]], rows.indptr[active[k + 1] + 1]):
-            prefetch(node.weights + node.width * <int64_t>rows.indices[j])
-    if k + 3 < n_active:
-        row = active[k + 3]
-        for j in range(rows.indptr[row], rows.indptr[row + 1], 16):
-            prefetch(rows.data + j)
-            prefetch(<const float*>(rows.indices + j))
-        prefetch(node.dual + row * node.width)
-        prefetch(node.costs + row)
-        prefetch(rows.square_norm + row)
-    if k + 6 < n_active:
-        prefetch(<const float*>(rows.indptr + active[k + 6]))
+    cdef int64_t j, n = row_size(rows, i)
+    for j in range(0, n, 16):
+        prefetch(row_data(rows, i) + j)
+    if not rows.n_full:
+        for j in range(0, n, 16):
+            prefetch(<const float*>(row_indices(rows, i) + j))
+    prefetch(node.dual + i * node.width)
+    prefetch(node.costs + i)
+    prefetch(rows.square_norm + i)
 
 
 cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
@@ -69,6 +72,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
     cdef double limit = 0
     cdef float divergence, idle = 0.1 * goal.tol
     cdef bint measuring = False, is_large = node.n_features * width > CACHED
+    cdef bint has_many = (rows.n * rows.n_full if rows.n_full else rows.indptr[rows.n]) > CACHED
     cdef int64_t* active = node.active
     cdef float* weights = node.weights
     cdef float* bias = node.bias
@@ -89,12 +93,14 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
         seed = shuffle(active, n_active, seed)
         for k in range(n_active):
             i = active[k]
-            nnz = rows.indptr[i + 1] - rows.indptr[i]
-            indices = rows.indices + rows.indptr[i]
-            data = rows.data + rows.indptr[i]
+            nnz, indices, data = row_size(rows, i), row_indices(rows, i), row_data(rows, i)
             row_logits(z, bias, weights, indices, data, nnz, width)
-            if is_large:
-                ahead(node, active, k, n_active)
+            if is_large and k + 1 < n_active:
+                fetch_weights(node, active[k + 1])
+            if has_many and k + 3 < n_active:
+                fetch_row(node, active[k + 3])
+            if has_many and k + 6 < n_active:
+                prefetch(<const float*>(rows.indptr + active[k + 6]))
             q = node.dual + i * width
             divergence = row_divergence(q, z, row_softmax(p, z, width), width)
             gap[0] += node.costs[i] * divergence
@@ -144,7 +150,7 @@ def ascend_dual(
     cdef bint done
     cdef Node node
     node.width, node.rows.n, node.n_features = bias.shape[0], costs.shape[0], weights.shape[0]
-    node.rows.indptr, node.rows.square_norm = &indptr[0], &square_norms[0]
+    node.rows.indptr, node.rows.n_full, node.rows.square_norm = &indptr[0], 0, &square_norms[0]
     node.rows.indices = &indices[0] if indices.shape[0] else NULL
     node.rows.data = &data[0] if data.shape[0] else NULL
     node.weights = &weights[0, 0] if weights.shape[0] else NULL

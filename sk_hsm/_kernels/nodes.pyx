@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from .ascent cimport Goal, Node, ascend
-from .priors cimport NO_PRIOR, Rows, guess
+from .priors cimport NO_PRIOR, Rows, guess, row_data, row_indices, row_size
 
 cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
@@ -78,8 +78,7 @@ cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcep
     cdef float log_sum
     for i in range(first, last):
         row_logits(
-            node.z, node.bias, node.weights, rows.indices + rows.indptr[i], rows.data + rows.indptr[i],
-            rows.indptr[i + 1] - rows.indptr[i], node.width,
+            node.z, node.bias, node.weights, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width
         )
         log_sum = row_softmax(node.z + node.width, node.z, node.width)
         total += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
@@ -125,7 +124,12 @@ cdef class NodeTrainer:
     cdef const float[:, ::1] old_lines
     cdef const unsigned char[::1] had_rows
     cdef int32_t[::1] local_of
+    # the rows of the node at hand, unless they are full
+    cdef int32_t* copied_indices
+    cdef float* copied_data
     cdef int n_inner
+    # the number of features, if every row has a value of each
+    cdef int64_t n_full
     cdef double smoothing
     cdef uint64_t seed
     cdef Goal goal
@@ -146,7 +150,9 @@ cdef class NodeTrainer:
         self.had_rows = problem.had_rows
         self.smoothing, self.seed = problem.smoothing, problem.seed
         self.goal = Goal(problem.fit_intercept, problem.tol, problem.max_iter)
-        self.local_of = np.full(problem.X.shape[1], -1, np.int32)
+        n, d = problem.X.shape
+        self.n_full = d if self.indices.shape[0] == n * d else 0
+        self.local_of = np.full(d, -1, np.int32)
         self.buffers = {}
 
     def count_features(self, const int64_t[::1] nodes, int64_t[::1] out):
@@ -265,6 +271,8 @@ cdef class NodeTrainer:
             child = self.child_of(v, self.row_order[first])
         if (first == last or child == self.child_of(v, self.row_order[last - 1])) and not self.is_open(v, child):
             return 0
+        if self.n_full and first < last:
+            return self.n_full
         for j in range(self.old_key_ptr[v], self.old_key_ptr[v + 1]):
             n = self.number(self.old_feature(j), n)
         for i in range(first, last):
@@ -291,29 +299,47 @@ cdef class NodeTrainer:
             self.local_of[self.node.features[i]] = -1
 
     cdef void take_rows(self, int64_t v, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
-        """Copy rows of node v, numbering their features as they appear; old ones come last."""
+        """The rows of node v, their features numbered as they appear; old ones come last."""
         cdef Node* node = &self.node
         cdef Rows* rows = &node.rows
         cdef Py_ssize_t i
-        cdef int64_t j, row, at = 0, first = self.old_key_ptr[v]
+        cdef int64_t j, row, first = self.old_key_ptr[v]
         cdef int32_t n_features = 0
-        node.v, node.width = v, line_width(self.arity(v))
+        node.v, node.width, rows.n_full = v, line_width(self.arity(v)), self.n_full
         for i in range(n):
             row = row_list[i]
-            rows.indptr[i] = at
             rows.child[i] = self.child_of(v, row)
             rows.weight[i], rows.square_norm[i] = self.row_weights[row], self.square_norms[row]
-            for j in range(self.indptr[row], self.indptr[row + 1]):
-                n_features = self.number(self.indices[j], n_features)
-                rows.indices[at] = self.local_of[self.indices[j]]
-                rows.data[at] = self.data[j]
-                at += 1
-        rows.indptr[n] = at
+        if n and self.n_full:
+            rows.indices, rows.data = &self.indices[0], &self.data[0]
+            for i in range(n):
+                rows.indptr[i] = self.indptr[row_list[i]]
+            for j in range(self.n_full):
+                n_features = self.number(j, n_features)
+        else:
+            n_features = self.copy_values(row_list, n)
         for j in range(first, self.old_key_ptr[v + 1]):
             n_features = self.number(self.old_feature(j), n_features)
             node.old[j - first] = self.local_of[self.old_feature(j)]
         self.forget(n_features)
         rows.n, node.n_features = n, n_features
+
+    cdef int32_t copy_values(self, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
+        """Copy these rows, numbering their features as they appear; return how many there are."""
+        cdef Rows* rows = &self.node.rows
+        cdef Py_ssize_t i
+        cdef int64_t j, at = 0
+        cdef int32_t n_features = 0
+        rows.indices, rows.data = self.copied_indices, self.copied_data
+        for i in range(n):
+            rows.indptr[i] = at
+            for j in range(self.indptr[row_list[i]], self.indptr[row_list[i] + 1]):
+                n_features = self.number(self.indices[j], n_features)
+                self.copied_indices[at] = self.local_of[self.indices[j]]
+                self.copied_data[at] = self.data[j]
+                at += 1
+        rows.indptr[n] = at
+        return n_features
 
     cdef void copy_old_weights(self) noexcept nogil:
         """Start from them; from zero for features that are new."""
@@ -357,8 +383,9 @@ cdef class NodeTrainer:
         n_features = min(n_entries + n_old, self.local_of.shape[0])
         node.old = <int32_t*>self.room("old", n_old, sizeof(int32_t))
         node.rows.indptr = <int64_t*>self.room("indptr", n + 1, sizeof(int64_t))
-        node.rows.indices = <int32_t*>self.room("indices", n_entries, sizeof(int32_t))
-        node.rows.data = <float*>self.room("data", n_entries, sizeof(float))
+        if not self.n_full:
+            self.copied_indices = <int32_t*>self.room("indices", n_entries, sizeof(int32_t))
+            self.copied_data = <float*>self.room("data", n_entries, sizeof(float))
         node.rows.child = <int64_t*>self.room("child", n, sizeof(int64_t))
         node.rows.weight = <float*>self.room("row_weights", n, sizeof(float))
         node.rows.square_norm = <float*>self.room("square_norms", n, sizeof(float))

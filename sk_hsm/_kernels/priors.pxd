@@ -6,14 +6,29 @@ cdef enum:
     CENTROID = 2
 
 cdef struct Rows:
-    # the rows of one node over its own features, CSR; each belongs to a child
+    # the rows of one node over its own features; each belongs to a child
     Py_ssize_t n
+    # where each row's values are; n + 1 places, of which one is the end of the row before
     int64_t* indptr
-    int32_t* indices
-    float* data
+    # or, where each row has a value of every feature, the number of these: all share the same indices
+    int64_t n_full
+    const int32_t* indices
+    const float* data
     int64_t* child
     float* weight
     float* square_norm
+
+cdef inline int64_t row_size(const Rows* rows, Py_ssize_t i) noexcept nogil:
+    return rows.n_full if rows.n_full else rows.indptr[i + 1] - rows.indptr[i]
+
+
+cdef inline const int32_t* row_indices(const Rows* rows, Py_ssize_t i) noexcept nogil:
+    return rows.indices if rows.n_full else rows.indices + rows.indptr[i]
+
+
+cdef inline const float* row_data(const Rows* rows, Py_ssize_t i) noexcept nogil:
+    return rows.data + rows.indptr[i]
+
 
 cdef void guess(
     const Rows* rows, Py_ssize_t n_features, int width, int prior, double smoothing,

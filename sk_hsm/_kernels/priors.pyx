@@ -71,12 +71,15 @@ cdef void guess(
     cdef int64_t j
     cdef int c, n_present = count_shares(rows, width, totals, share, bias)
     cdef float* present = share + width
+    cdef const int32_t* indices
+    cdef const float* data
     for c in range(width):
         present[c] = totals[c] > 0
     memset(sums, 0, n_features * width * sizeof(double))
     for i in range(rows.n):
-        for j in range(rows.indptr[i], rows.indptr[i + 1]):
-            sums[<int64_t>rows.indices[j] * width + rows.child[i]] += <double>rows.weight[i] * rows.data[j]
+        indices, data = row_indices(rows, i), row_data(rows, i)
+        for j in range(row_size(rows, i)):
+            sums[<int64_t>indices[j] * width + rows.child[i]] += <double>rows.weight[i] * data[j]
     if prior == NAIVE_BAYES:
         log_odds(n_features, width, n_present, smoothing, sums, share, present, weights)
     else:
@@ -99,7 +102,8 @@ def write_guess(
     cdef double[::1] sums = np.empty(weights.shape[0] * width + 1)
     cdef double[::1] totals = np.empty(width)
     cdef float[::1] share = np.empty(2 * width, np.float32)
-    rows.n, rows.indptr, rows.child, rows.weight = child.shape[0], &indptr[0], &child[0], &row_weights[0]
+    rows.n, rows.n_full, rows.indptr, rows.child = child.shape[0], 0, &indptr[0], &child[0]
+    rows.weight = &row_weights[0]
     rows.indices = &indices[0] if indices.shape[0] else NULL
     rows.data = &data[0] if data.shape[0] else NULL
     with nogil:

@@ -26,15 +26,26 @@ def hash_rows(
                     out[i] += mix((<uint64_t>indices[j]) << 32 | bits)
 
 
-def sum_magnitudes(const int64_t[::1] indptr, const float[::1] data, double[::1] sums, int64_t[::1] counts):
+def sum_magnitudes(const int64_t[::1] indptr, const float[::1] data, double[::1] out):
     cdef Py_ssize_t i
     cdef int64_t j
     with nogil:
-        for i in range(sums.shape[0]):
-            sums[i], counts[i] = 0, 0
+        for i in range(out.shape[0]):
+            out[i] = 0
             for j in range(indptr[i], indptr[i + 1]):
-                sums[i] += fabs(data[j])
-                counts[i] += data[j] != 0
+                out[i] += fabs(data[j])
+
+
+def count_nonzeros(const int64_t[::1] indptr, const float[::1] data, int64_t[::1] out):
+    cdef Py_ssize_t i
+    cdef int64_t j
+    cdef int32_t n
+    with nogil:
+        for i in range(out.shape[0]):
+            n = 0
+            for j in range(indptr[i], indptr[i + 1]):
+                n += data[j] != 0
+            out[i] = n
 
 
 def is_plain(const int32_t[::1] columns, const float[::1] values, int64_t n_features):

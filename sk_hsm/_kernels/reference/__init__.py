@@ -17,7 +17,7 @@ from .packing import count_entries, pack_weights, unpack_node
 from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
-from .rows import count_columns, hash_rows, is_plain, sum_magnitudes, sum_rows
+from .rows import count_columns, count_nonzeros, hash_rows, is_plain, sum_magnitudes, sum_rows
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
 from .trees import contract_binary, huffman_parents, kmeans_split
@@ -32,6 +32,7 @@ __all__ = [
     "contract_binary",
     "count_columns",
     "count_entries",
+    "count_nonzeros",
     "draw_classes",
     "hash_rows",
     "huffman_parents",

@@ -23,15 +23,16 @@ def hash_rows(indptr, indices, data, out):
                 out[i] = (int(out[i]) + mix(int(indices[j]) << 32 | bits)) % 2**64
 
 
-def sum_magnitudes(indptr, data, sums, counts):
-    """Of each row, the sum of its values' magnitudes and the number that are not zero.
+def sum_magnitudes(indptr, data, out):
+    """Of each row, the sum of its values' magnitudes: (n_rows,) float64, out."""
+    for i in range(len(out)):
+        out[i] = np.abs(data[indptr[i] : indptr[i + 1]].astype(np.float64)).sum()
 
-    sums : (n_rows,) float64, out.
-    counts : (n_rows,) int64, out.
-    """
-    for i in range(len(sums)):
-        row = data[indptr[i] : indptr[i + 1]].astype(np.float64)
-        sums[i], counts[i] = np.abs(row).sum(), np.count_nonzero(row)
+
+def count_nonzeros(indptr, data, out):
+    """Of each row, the number of values that are not zero: (n_rows,) int64, out."""
+    for i in range(len(out)):
+        out[i] = np.count_nonzero(data[indptr[i] : indptr[i + 1]])
 
 
 def count_columns(group_ptr, members, indptr, indices, n_columns, counts):
