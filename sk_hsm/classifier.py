@@ -25,6 +25,7 @@ from .validation import (
     check_class_weight,
     check_first_classes,
     check_same_classes,
+    float_csr,
     training_csr,
 )
 
@@ -239,7 +240,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Notes
         -----
         ``O(passes * non-zeros * mean depth * arity)`` time, and memory for one line of 16
-        floats for each feature that a node has seen.
+        floats for each feature that a node has seen. Where more than three quarters of the values
+        of X are not zero, zeros count as the others do.
         """
         with as_before_on_error(self):
             return self._fit(X, y, sample_weight)
@@ -308,7 +310,9 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         C = 1.0 if self.C == "auto" else float(self.C)
         rows = self._rows(X, y, sample_weight, classes, C, reset=True)
         n, d = rows.X.shape
-        progress.say(f"{n} rows, {d} features, {rows.X.nnz} non-zeros, {len(rows.classes)} classes")
+        progress.say(
+            f"{n} rows, {d} features, {np.count_nonzero(rows.X.data)} non-zeros, {len(rows.classes)} classes"
+        )
         rng = check_random_state(self.random_state)
         params = self.get_params(deep=False)
         if classes is not None:
@@ -353,7 +357,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
             )
         if not weights.all():
             kept = np.flatnonzero(weights)
-            X, y, weights = X[kept], y[kept], weights[kept]
+            X, y, weights = float_csr(X)[kept], y[kept], weights[kept]
         return Rows(training_csr(X), y, weights, classes)
 
     @property

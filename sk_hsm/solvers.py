@@ -12,9 +12,9 @@ from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import log_softmax
 from sklearn.utils.extmath import row_norms
-from sklearn.utils.parallel import _get_threadpool_controller
 
 from ._kernels.nodes import NodeTrainer
+from .blas import one_blas_thread
 from .label_tree import LabelTree
 from .node_weights import LINE, NO_CHILD, NodeWeights
 from .priors import Penalties, smoothing_of
@@ -145,8 +145,7 @@ def fit_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeF
     fit = ascend_nodes(problem, n_jobs, progress)
     if problem.is_small:
         centre = ascend_nodes(replace(problem, max_iter=0), n_jobs, progress).weights
-        # the matrices of Newton steps are too small for several BLAS threads
-        with _get_threadpool_controller().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             for v in range(problem.tree.n_inner):
                 fit.converged[v] = finish_by_newton(problem, v, centre, fit.weights, fit.converged[v])
     return fit

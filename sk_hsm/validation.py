@@ -18,9 +18,9 @@ from ._kernels.rows import is_plain
 MAX_WEIGHT = float(np.finfo(np.float32).max)
 CSR = (sparse.csr_array, sparse.csr_matrix)
 INTS, FLOATS = (np.int32, np.int64), (np.float32, np.float64)
-# Of rows to train on, zeros are kept where more than this share of the values is none: kernels then
-# take them as they are.
-FULL = 0.5
+# Rows to train on keep their zeros where more than this share of the values is not zero. Kernels
+# then leave rows where they are, which from here on is faster.
+FULL = 0.75
 MAX_FEATURES = np.iinfo(np.int32).max  # kernels number features so
 
 
@@ -152,26 +152,29 @@ def float_csr(X: Any) -> sparse.csr_array:
             mask = slice(None) if n_values.sum() == values.size else values != 0
             arrays = values[mask].ravel(), columns[mask].ravel(), _starts(n_values)
             rows = sparse.csr_array(arrays, shape=X.shape)
-    _finite(rows)
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
-    return rows
+    return _finite(rows)
 
 
 def full_csr(values: NDArray[np.float32]) -> sparse.csr_array:
     """All values as CSR, zeros too; they stay where they are."""
     n, d = values.shape
     columns = np.tile(np.arange(d, dtype=np.int32), n)
-    return sparse.csr_array((values.ravel(), columns, _starts(np.full(n, d))), shape=(n, d))
+    return sparse.csr_array((values.ravel(), columns, _starts(np.full(n, d, dtype=np.int64))), shape=(n, d))
 
 
 def training_csr(X: Any) -> sparse.csr_array:
-    """float_csr, or full_csr where more than FULL of the values are not zero, whether X is sparse or not."""
+    """float_csr without zeros, or full_csr of more than FULL non-zeros, whether X is sparse or not."""
     n, d = X.shape
     if sparse.issparse(X):
         rows = float_csr(X)
-        return full_csr(rows.toarray()) if np.count_nonzero(rows.data) > FULL * n * d else rows
+        n_values = np.count_nonzero(rows.data)
+        if n_values < rows.nnz:
+            rows = rows.copy()
+            rows.eliminate_zeros()
+        return full_csr(rows.toarray()) if FULL * n * d < n_values < n * d else rows
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(X, dtype=np.float32)
     return _finite(full_csr(values)) if np.count_nonzero(values) > FULL * n * d else float_csr(values)
@@ -190,7 +193,7 @@ def _finite(rows: sparse.csr_array) -> sparse.csr_array:
 
 
 def kernel_rows(X: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
-    """The arrays of float_csr in the types that kernels take, whatever X's number of values."""
+    """The arrays of such rows in the types that kernels take, whatever X's number of values."""
     return X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False), X.data
 
 

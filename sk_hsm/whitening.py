@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
-from sklearn.utils.parallel import _get_threadpool_controller
 
+from .blas import one_blas_thread
 from .node_weights import NO_CHILD, NodeWeights
 from .row_keys import count_distinct
 from .validation import full_csr
@@ -21,7 +20,7 @@ BLOCK = 2**23
 # direction counts as if rows of a class differed in it by less than this share of the mean.
 LEAST_SHARE = 1e-3
 # Of more distinct rows than ENOUGH, those of some classes are looked at, no fewer than there are features.
-ENOUGH = 2**18
+ENOUGH = 2**20
 # It is worth it for rows of which half the values are not zero, and of at most so many features.
 DENSE = 0.5
 MOST_FEATURES = 1024
@@ -30,7 +29,7 @@ UNEVEN = 2
 
 
 def is_worth_whitening(X: sparse.csr_array, n_classes: int) -> bool:
-    """Whether rows are dense and classes more than features, but not too many of these."""
+    """Whether rows are dense, and features fewer than classes and than MOST_FEATURES."""
     n, d = X.shape
     return d < n_classes and d <= MOST_FEATURES and X.nnz >= DENSE * n * d
 
@@ -61,11 +60,6 @@ def learn_whitening(
     """
     with one_blas_thread():
         return _learn(*rows_to_learn_from(X, y, weights, keys), center)
-
-
-def one_blas_thread() -> Any:
-    """For matrices of this size more threads gain little, and lose much where processors are busy."""
-    return _get_threadpool_controller().limit(limits=1, user_api="blas")
 
 
 def _learn(

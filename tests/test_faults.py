@@ -76,6 +76,23 @@ def test_values_that_are_no_float32_numbers(method, value, message, form):
         method(CLF, form(X))
 
 
+@pytest.mark.parametrize("form", [np.array, sparse.csr_array])
+@pytest.mark.parametrize("value", [np.nan, 1e300])
+def test_rows_of_weight_zero_are_checked_as_all_are(form, value):
+    X, y = DENSE.copy(), np.arange(len(DENSE)) % 5
+    X[7, 3] = value
+    with pytest.raises(ValueError, match="NaN|too large"):
+        HierarchicalSoftmaxClassifier().fit(form(X), y, np.arange(len(y)) != 7)
+
+
+@pytest.mark.parametrize("n_features", [1, 8])
+def test_values_whose_sum_is_no_float32_number(n_features):
+    indptr, indices = np.arange(0, 61, 2), np.zeros(60, np.int32)
+    X = sparse.csr_array((np.full(60, 3e38, np.float32), indices, indptr), shape=(30, n_features))
+    with pytest.raises(ValueError, match="too large"):
+        HierarchicalSoftmaxClassifier().fit(X, np.arange(30) % 5)
+
+
 SHAPES = {
     "complex": (DENSE + 1j, ValueError, "Complex data"),
     "complex csr": (sparse.csr_array(DENSE + 1j), ValueError, "Complex data"),

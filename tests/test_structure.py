@@ -22,7 +22,7 @@ LAYERS = [
     ["solvers", "whitening"],
     ["packed_weights", "node_vectors", "multi_index"],
     ["tree_builders", "node_weights", "priors", "row_keys"],
-    ["label_tree", "validation", "progress", "_version"],
+    ["label_tree", "validation", "progress", "blas", "_version"],
     ["tree_checks"],
     ["_kernels"],
 ]

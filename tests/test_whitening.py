@@ -1,13 +1,17 @@
 """Rows that are made round before nodes are trained, and weights that are those of rows as they were."""
 
 import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_info
 
 from sk_hsm import HierarchicalSoftmaxClassifier
+from sk_hsm.blas import one_blas_thread
 from sk_hsm.row_keys import row_keys
 from sk_hsm.validation import float_csr
 from sk_hsm.whitening import LEAST_SHARE, learn_whitening, to_raw, to_white, whitened
@@ -148,6 +152,22 @@ def test_few_noisy_rows_a_class_are_told_apart_much_better():
         HierarchicalSoftmaxClassifier().__setstate__(
             ours.__getstate__() | {"whitening_": ours.whitening_[:-1]}
         )
+
+
+def test_fits_at_once_leave_blas_its_threads():
+    def n_threads():
+        return [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+
+    def limit():
+        with one_blas_thread():
+            assert set(n_threads()) == {1}
+            time.sleep(0.001)
+
+    before = n_threads()
+    with ThreadPoolExecutor(8) as pool:
+        for each in [pool.submit(limit) for _ in range(100)]:
+            each.result()
+    assert n_threads() == before
 
 
 def test_it_is_left_alone_where_it_is_not_worth_it():

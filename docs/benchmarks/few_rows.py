@@ -12,7 +12,7 @@ from pathlib import Path
 import datasets
 import numpy as np
 from report import FORMATS, load, save
-from run_one import load_split, used
+from run_one import calibration, load_split, used
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import normalize
 
@@ -25,6 +25,7 @@ COLUMNS = {
     "P@1": ("p1", ".3f"),
     "R@5": ("r5", ".3f"),
     "NLL": ("nll", ".3f"),
+    "calibration error": ("ece", ".3f"),
 }
 
 
@@ -96,11 +97,12 @@ def rows_of(data: str, n_classes: int | None, cache: Path) -> tuple:
 
 
 def measure(method: str, X, y, X_test, y_test) -> dict:
-    """Accuracy and likelihood."""
+    """Accuracy, likelihood and the error of the first answer's probability."""
     model, begin = METHODS[method](), used()[0]
     model.fit(X, y)
     seconds = used()[0] - begin
-    hit = model.predict_top_k(X_test, k=K)[0] == y_test[:, None]
+    labels, proba = model.predict_top_k(X_test, k=K)
+    hit = labels == y_test[:, None]
     found = {
         "train_cpu_s": seconds,
         "p1": hit[:, 0].mean(),
@@ -109,6 +111,7 @@ def measure(method: str, X, y, X_test, y_test) -> dict:
     }
     if hasattr(model, "log_proba_of"):
         found["nll"] = -model.log_proba_of(X_test, y_test).mean()
+        found["ece"] = calibration(proba[:, 0], hit[:, 0])["ece"]
     return {name: float(value) for name, value in found.items()}
 
 

@@ -42,7 +42,7 @@ LEVELS = {"L1": 2**8, "L2": 2**12, "L3": 2**17, "memory": 2**22}  # of these siz
 ROW, N_ROWS, N_VISITS = 36, 4000, 20_000  # of the random ones
 N_QUERIES, K = 20_000, 5
 REPEATS = 5
-CACHED = 2**15  # as in ascent.pyx: a block of more floats is fetched ahead
+CACHED = 2**15  # as in ascent.pyx: of more floats, weights are fetched ahead
 
 # -- touches ----------------------------------------------------------------
 

@@ -95,6 +95,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
             i = active[k]
             nnz, indices, data = row_size(rows, i), row_indices(rows, i), row_data(rows, i)
             row_logits(z, bias, weights, indices, data, nnz, width)
+            # the further ahead, the more is yet to be fetched that leads there
             if is_large and k + 1 < n_active:
                 fetch_weights(node, active[k + 1])
             if has_many and k + 3 < n_active:

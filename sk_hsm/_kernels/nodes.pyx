@@ -305,16 +305,16 @@ cdef class NodeTrainer:
         cdef Py_ssize_t i
         cdef int64_t j, row, first = self.old_key_ptr[v]
         cdef int32_t n_features = 0
-        node.v, node.width, rows.n_full = v, line_width(self.arity(v)), self.n_full
+        node.v, node.width, rows.n_full = v, line_width(self.arity(v)), self.n_full if n else 0
         for i in range(n):
             row = row_list[i]
             rows.child[i] = self.child_of(v, row)
             rows.weight[i], rows.square_norm[i] = self.row_weights[row], self.square_norms[row]
-        if n and self.n_full:
+        if rows.n_full:
             rows.indices, rows.data = &self.indices[0], &self.data[0]
             for i in range(n):
                 rows.indptr[i] = self.indptr[row_list[i]]
-            for j in range(self.n_full):
+            for j in range(rows.n_full):
                 n_features = self.number(j, n_features)
         else:
             n_features = self.copy_values(row_list, n)

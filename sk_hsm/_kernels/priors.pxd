@@ -8,10 +8,10 @@ cdef enum:
 cdef struct Rows:
     # the rows of one node over its own features; each belongs to a child
     Py_ssize_t n
-    # where each row's values are; n + 1 places, of which one is the end of the row before
-    int64_t* indptr
-    # or, where each row has a value of every feature, the number of these: all share the same indices
+    # the number of features, if each row has a value of every one: all then share the same indices; or 0
     int64_t n_full
+    # where each row's values begin, and end where the next begin; of full rows only the first n places
+    int64_t* indptr
     const int32_t* indices
     const float* data
     int64_t* child
