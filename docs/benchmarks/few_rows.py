@@ -7,12 +7,14 @@ thread. What is measured is written at once, and not measured again.
 
 import argparse
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import datasets
 import numpy as np
 from report import FORMATS, load, save
 from run_one import calibration, load_split, used
+from scipy.special import log_softmax
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.preprocessing import normalize
 
@@ -20,6 +22,7 @@ from sk_hsm import HierarchicalSoftmaxClassifier, HierarchicalSoftmaxEmbedding, 
 
 RESULTS = Path(__file__).parent / "results" / "few_rows.json"
 MAX_TEST, K, CHUNK = 10_000, 5, 1000
+N_BY_LEVEL = 3000
 COLUMNS = {
     "train CPU s": ("train_cpu_s", ".1f"),
     "P@1": ("p1", ".3f"),
@@ -96,6 +99,28 @@ def rows_of(data: str, n_classes: int | None, cache: Path) -> tuple:
     return normalize(X), y, normalize(X_test[some]), y_test[some]
 
 
+def by_level(model, X, y) -> list[list[float]]:
+    """Of the first rows, on the paths of their classes, at each depth: number, share going right, log-loss.
+
+    A row goes right where the most probable child is the right one.
+    """
+    tree, weights, levels = model.tree_, model.node_weights_, []
+    for x, label in zip(X[:N_BY_LEVEL], y, strict=False):
+        path = [tree.n_inner + np.searchsorted(tree.leaf_labels, label)]
+        while path[-1] > 0:
+            path.append(tree.parents[path[-1]])
+        for depth, (child, node) in enumerate(reversed(list(pairwise(path)))):
+            features, W, bias = weights.node(node, tree.child_ptr[node + 1] - tree.child_ptr[node])
+            log_p = log_softmax((x[features] @ W + bias).astype(float))
+            right = tree.positions[child]
+            if depth == len(levels):
+                levels.append([0, 0.0, 0.0])
+            levels[depth][0] += 1
+            levels[depth][1] += log_p.argmax() == right
+            levels[depth][2] -= log_p[right]
+    return [[n, float(hits / n), float(loss / n)] for n, hits, loss in levels]
+
+
 def measure(method: str, X, y, X_test, y_test) -> dict:
     """Accuracy, likelihood and the error of the first answer's probability."""
     model, begin = METHODS[method](), used()[0]
@@ -112,7 +137,18 @@ def measure(method: str, X, y, X_test, y_test) -> dict:
     if hasattr(model, "log_proba_of"):
         found["nll"] = -model.log_proba_of(X_test, y_test).mean()
         found["ece"] = calibration(proba[:, 0], hit[:, 0])["ece"]
-    return {name: float(value) for name, value in found.items()}
+    found = {name: float(value) for name, value in found.items()}
+    if method == "tree":
+        found["levels"] = {"training": by_level(model, X, y), "test": by_level(model, X_test, y_test)}
+    return found
+
+
+def levels_table(levels: dict) -> list[list[str]]:
+    """A line for each depth."""
+    lines = [["depth", "test rows", "right child", "log-loss", "right child, training", "log-loss, training"]]
+    for depth, (new, old) in enumerate(zip(levels["test"], levels["training"], strict=False)):
+        lines.append([str(depth), f"{new[0]:,}", *(f"{x:.3f}" for x in (*new[1:], *old[1:]))])
+    return lines
 
 
 def main() -> None:
@@ -139,6 +175,8 @@ def main() -> None:
             cells = [(record.get(field), form) for field, form in COLUMNS.values()]
             table.append([method, *("" if value is None else format(value, form) for value, form in cells)])
         print(f"\n{data}, {n_classes or 'all'} classes\n", FORMATS[args.format](table), sep="\n")
+        for record in (r for r in records if key.items() <= r.items() and "levels" in r):
+            print("", FORMATS[args.format](levels_table(record["levels"])), sep="\n")
 
 
 if __name__ == "__main__":
