@@ -269,7 +269,9 @@ def test_sum_magnitudes_and_count_nonzeros(seed, n_rows, n_features):
 @given(SEEDS, st.integers(1, 9), st.integers(0, 5), st.sampled_from([1, 30, 64, 65, 5000, 9000]))
 def test_count_columns_and_sum_rows(seed, n_rows, n_groups, n_features):
     rng = np.random.default_rng(seed)
-    matrix = sparse.random_array((n_rows, n_features), density=0.3, rng=rng, format="csr", dtype=np.float32)
+    matrix = sparse.random_array(
+        (n_rows, n_features), density=0.3, random_state=rng, format="csr", dtype=np.float32
+    )
     matrix.data[::3] *= -1
     matrix.data[::7] = 0
     arrays = matrix.indptr.astype(np.int64), matrix.indices.astype(np.int32), matrix.data

@@ -172,7 +172,7 @@ def test_centroids_of_weights_in_any_unit():
 @pytest.mark.parametrize("density", [0.45, 1.0])
 def test_centroids_of_classes_of_very_different_weights(density):
     rng = np.random.default_rng(0)
-    X = sparse.random_array((60, 20), density=density, rng=rng, format="csr", dtype=np.float32)
+    X = sparse.random_array((60, 20), density=density, random_state=rng, format="csr", dtype=np.float32)
     y = np.arange(60, dtype=np.int32) % 20
     units = 2.0 ** -np.arange(0, 400, 20)
     got = class_centroids(X, y, units[y], 20).toarray()
@@ -182,7 +182,7 @@ def test_centroids_of_classes_of_very_different_weights(density):
 @pytest.mark.parametrize("n_rows", [2, 6])
 def test_zeros_that_are_stored_do_not_count(n_rows):
     rng = np.random.default_rng(0)
-    X = sparse.random_array((60, 40), density=0.1, rng=rng, format="csr", dtype=np.float32)
+    X = sparse.random_array((60, 40), density=0.1, random_state=rng, format="csr", dtype=np.float32)
     stored = X.copy()
     stored.indices, stored.indptr = (
         np.tile(np.arange(40, dtype=np.int32), 60),
@@ -260,7 +260,7 @@ def test_nothing_is_known_to_recur_where_each_class_has_one_row():
 @pytest.mark.parametrize("n_classes", [25, 1000])
 def test_centroids_are_summed_in_parts_of_bounded_memory(monkeypatch, n_classes):
     rng = np.random.default_rng(0)
-    X = sparse.random_array((1500, 40), density=0.2, rng=rng, format="csr", dtype=np.float32)
+    X = sparse.random_array((1500, 40), density=0.2, random_state=rng, format="csr", dtype=np.float32)
     y, weights = rng.integers(0, n_classes, 1500).astype(np.int32), rng.random(1500)
     whole = class_centroids(X, y, weights, n_classes)
     monkeypatch.setattr(tree_builders, "AT_ONCE", 300)
