@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import eigh
+from sklearn.utils import gen_batches
 
 from .blas import one_blas_thread
 from .node_weights import NO_CHILD, NodeWeights
@@ -65,9 +66,9 @@ def learn_whitening(
 def _learn(
     X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], n_distinct: int, center: bool
 ) -> NDArray[np.float64]:
-    d = X.shape[1]
+    n, d = X.shape
     total = weights.sum()
-    mean = sum(weights[some] @ X[some].toarray() for some in row_blocks(X)) / total
+    mean = sum(weights[some] @ X[some].toarray() for some in gen_batches(n, max(1, BLOCK // d))) / total
     within, squares = np.zeros((d, d)), np.zeros(d)
     order = np.argsort(y, kind="stable")
     for block in class_blocks(y[order], d):
@@ -117,17 +118,12 @@ def class_blocks(sorted_y: NDArray[np.int32], n_features: int) -> Iterator[slice
         lo = hi
 
 
-def row_blocks(X: sparse.csr_array) -> Iterator[slice]:
-    """Parts of rows."""
-    size = max(1, BLOCK // X.shape[1])
-    return (slice(lo, lo + size) for lo in range(0, X.shape[0], size))
-
-
 def whitened(X: sparse.csr_array, A: NDArray[np.float64]) -> sparse.csr_array:
     """[x, 1] A of each row x, as float32."""
-    data = np.empty(X.shape, dtype=np.float32)
+    n, d = X.shape
+    data = np.empty((n, d), dtype=np.float32)
     with one_blas_thread():
-        for some in row_blocks(X):
+        for some in gen_batches(n, max(1, BLOCK // d)):
             data[some] = X[some].toarray() @ A[:-1] + A[-1]
     return full_csr(data)
 
