@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import entropy
 from sklearn.utils.extmath import row_norms
 
+from .centroids import class_centroids
+from .clusters import cluster_centroids
 from .inference import check_memory
 from .label_tree import LabelTree
 from .node_weights import NodeWeights, key_features
@@ -22,7 +23,7 @@ from .progress import Progress
 from .regularization import choose_penalties, search_penalties
 from .row_keys import row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
-from .tree_builders import class_centroids, cluster_centroids, given_tree
+from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
 
 # What arity="auto" chooses between. Wide nodes pay where rows tell much of the label: where a
@@ -134,15 +135,12 @@ def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) 
     if tree is not None:
         return [tree]
     seeds = [rng.randint(2**31 - 1) for _ in range(params["n_trees"])]
-    n_jobs, centroids = params["n_jobs"], None
-    if n_classes > arity:
-        centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes, n_jobs)
-    if len(seeds) == 1:
-        trees = [cluster_centroids(centroids, frequency, arity, seeds[0], n_jobs)]
+    n_jobs = params["n_jobs"]
+    if n_classes <= arity:
+        trees = [balanced_tree(n_classes, arity) for _ in seeds]
     else:
-        trees = Parallel(n_jobs=n_jobs, require="sharedmem")(
-            delayed(cluster_centroids)(centroids, frequency, arity, seed, 1) for seed in seeds
-        )
+        centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes, n_jobs)
+        trees = cluster_centroids(centroids, frequency, arity, seeds, n_jobs)
     return [tree.with_labels(rows.classes) for tree in trees]
 
 

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import pairwise
 from numbers import Integral
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
-from sklearn.utils.extmath import row_norms
 
 from ._kernels import trees
-from ._kernels.rows import count_columns, count_nonzeros, sum_rows
+from .centroids import class_centroids
+from .clusters import cluster_centroids
 from .label_tree import LabelTree
-from .validation import check_rows, check_weights, encode_known, encode_labels, kernel_rows
-
-# A class counts with its frequency to this power when k-means balances its
-# clusters: 0 balances the number of classes, 1 the number of rows.
-BALANCE = 0.5
-# A cut ends after ITERATIONS rounds of 2-means, or when a round moves less than
-# TOL of the classes. One of more than SAMPLE classes starts from the best of N_INIT cuts
-# of SAMPLE of them, or N_INIT_DENSE if centroids are dense. One half may be up to SLACK
-# lighter than its share.
-# Cuts of the FIRST_LEVELS are handed to threads one by one, then whole subtrees.
-ITERATIONS = 10
-TOL = 0.003
-N_INIT = 3
-N_INIT_DENSE = 8
-SAMPLE = 2000
-SLACK = 0.5
-FIRST_LEVELS = 4
-# Values of rows that are looked at in one go, by a thread.
-AT_ONCE = 2**22
-# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
-FEW = 3
-# What other rows of its classes weigh, over those that have a feature, for that to be known:
-# sums are float32.
-KNOWN = 1e-5
-# What one row of a class of average size has counts ONCE as much as what all its rows have: a
-# power of their mean, within POWERS. Means of dense rows stay as they are: of rows, or
-# centroids, of whose values more than this share is not zero.
-ONCE = 0.22
-POWERS = (0.7, 1.5)
-DENSE = 0.5
+from .validation import check_rows, check_weights, encode_known, encode_labels
 
 
 def check_arity(arity: Any) -> int:
@@ -205,152 +172,14 @@ def kmeans_tree(
     if len(y) != X.shape[0]:
         raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
     weights = check_weights(sample_weight, len(y))
+    arity = check_arity(arity)
+    if len(classes) <= arity:
+        return balanced_tree(len(classes), arity).with_labels(classes)
     seed = check_random_state(random_state).randint(2**31 - 1)
     centroids = class_centroids(X, y, weights, len(classes), n_jobs)
     frequency = np.bincount(y, weights=weights, minlength=len(classes))
-    return cluster_centroids(centroids, frequency, check_arity(arity), seed, n_jobs).with_labels(classes)
-
-
-def cluster_centroids(
-    centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int, seed: int, n_jobs: int | None
-) -> LabelTree:
-    """kmeans_tree of centroids and summed weights; of no more classes than arity, without a look at them."""
-    n_classes = len(frequency)
-    order = np.arange(n_classes, dtype=np.int32)
-    depth = np.zeros(n_classes, dtype=np.int32)
-    if n_classes <= arity:
-        depth[1:] = 1
-        return LabelTree._from_boundaries(order, depth)
-    mass = frequency**BALANCE
-    mass = np.maximum(mass, 1e-3 * mass.max())
-    arrays = (*kernel_rows(centroids), mass.astype(np.float32), centroids.shape[1], order, depth)
-    n_init = N_INIT_DENSE if is_dense(centroids, np.ones(n_classes)) else N_INIT
-    settings = seed, ITERATIONS, TOL, n_init, SAMPLE, SLACK
-
-    def split(lo: int, hi: int, level: int, whole: bool) -> None:
-        trees.kmeans_split(*arrays, lo, hi, level, whole, *settings)
-
-    # the first cuts by themselves, so that there is work for every thread
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        for level in range(1, FIRST_LEVELS + 2):
-            bounds = np.concatenate([[0], np.flatnonzero(depth), [n_classes]])
-            whole = level > FIRST_LEVELS
-            parallel(
-                delayed(split)(lo, hi, level, whole) for lo, hi in zip(bounds[:-1], bounds[1:], strict=True)
-            )
-    trees.contract_binary(depth, frequency[order], arity)
-    return LabelTree._from_boundaries(order, depth)
-
-
-def class_centroids(
-    X: sparse.csr_array,
-    y: NDArray[np.int32],
-    weights: NDArray[np.float64],
-    n_classes: int,
-    n_jobs: int | None = None,
-) -> sparse.csr_array:
-    """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
-
-    Summed in float64 and then rounded, so that they do not depend on the order of rows.
-    """
-    lengths = row_norms(X)
-    scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
-    # a power of two brings the sums of each class near to one and changes no digit
-    largest = np.zeros(n_classes)
-    np.maximum.at(largest, y, weights)
-    exponent = np.frexp(largest)[1]
-    sums = class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs)
-    n_rows = weights.sum() / max(np.count_nonzero(largest), 1)
-    if n_rows < FEW:
-        exact = np.ldexp(sums.data.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
-        sums.data *= recurrence(X, y, weights, scale, sums.indices, exact)[sums.indices]
-    if not is_dense(X, weights):
-        np.copysign(np.abs(sums.data) ** power_of_means(n_rows), sums.data, out=sums.data)
-    return normalize(sums, copy=False)
-
-
-def is_dense(X: sparse.csr_array, weights: NDArray[np.float64]) -> bool:
-    """Whether more than DENSE of the values are not zero, a row of weight 2 being two rows."""
-    counts = np.empty(X.shape[0], dtype=np.int64)
-    count_nonzeros(X.indptr.astype(np.int64), X.data, counts)
-    return bool(weights @ counts > DENSE * weights.sum() * X.shape[1])
-
-
-def power_of_means(n_rows: float) -> float:
-    """The power that makes ONCE of the share 1 / n_rows, within POWERS."""
-    return float(np.clip(np.log(ONCE) / -np.log(max(n_rows, 1.001)), *POWERS))
-
-
-def class_sums(
-    X: sparse.csr_array,
-    y: NDArray[np.int32],
-    scale: NDArray[np.float64],
-    n_classes: int,
-    n_jobs: int | None,
-) -> sparse.csr_array:
-    """The sum of each class's rows times their scale: float32, (n_classes, n_features), columns sorted."""
-    members = np.argsort(y, kind="stable")
-    group_ptr = np.searchsorted(y[members], np.arange(n_classes + 1))
-    indptr, indices, data = kernel_rows(X)
-    sum_ptr = np.zeros(n_classes + 1, dtype=np.int64)
-    parts = list(blocks(np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)))
-    n_features = X.shape[1]
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        parallel(
-            delayed(count_columns)(
-                group_ptr[lo : hi + 1], members, indptr, indices, n_features, sum_ptr[lo + 1 : hi + 1]
-            )
-            for lo, hi in parts
-        )
-        np.cumsum(sum_ptr, out=sum_ptr)
-        sums = np.empty(sum_ptr[-1], np.int32), np.empty(sum_ptr[-1], np.float32)
-        rows = members, scale[members], indptr, indices, data, n_features
-        parallel(
-            delayed(sum_rows)(group_ptr[lo : hi + 1], *rows, sum_ptr[lo : hi + 1], *sums) for lo, hi in parts
-        )
-    return sparse.csr_array((sums[1], sums[0], sum_ptr), shape=(n_classes, n_features))
-
-
-def blocks(n_values: NDArray) -> Iterable[tuple[int, int]]:
-    """Ranges of what has so many values each, for which copies of these in float64 are not much memory."""
-    ends = np.cumsum(n_values)
-    bounds = np.searchsorted(ends, np.arange(AT_ONCE, ends[-1], AT_ONCE))
-    return pairwise(np.unique([0, *bounds, len(ends)]).tolist())
-
-
-def recurrence(
-    X: sparse.csr_array,
-    y: NDArray[np.int32],
-    weights: NDArray[np.float64],
-    scale: NDArray[np.float64],
-    features: NDArray[np.int32],
-    sums: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """How much of a feature comes again in another row of the class: (n_features,), from 0 to 1.
-
-    With rows x of length one, it is the sum of ``x_i x_j`` over all pairs of rows of a class,
-    over what that would be if all rows of a class were the same: the sum of ``x_i^2``. A mean
-    of few rows is mostly what they have by chance, and this is what new rows will have, too.
-    `sums` are values of the classes' sums of rows times `scale`, and `features` their columns.
-    """
-    n_features = X.shape[1]
-    n_values = np.diff(X.indptr)
-    scale = scale**2 / np.maximum(weights, 1e-300)
-    # a row of weight 2 is two rows, and one of weight 1/2 the half of one
-    itself = np.minimum(weights, 1)
-    others = np.bincount(y, weights=weights)[y] - itself
-    alone, alike = np.zeros((2, n_features))
-    for lo, hi in blocks(n_values):
-        values, count = slice(X.indptr[lo], X.indptr[hi]), n_values[lo:hi]
-        columns, squares = X.indices[values], X.data[values].astype(np.float64) ** 2
-        for total, factor in ((alone, itself), (alike, others)):
-            by_row = np.repeat((scale * factor)[lo:hi], count)
-            total += np.bincount(columns, weights=squares * by_row, minlength=n_features)
-    pairs = np.bincount(features, weights=sums**2, minlength=n_features) - alone
-    known = alike > KNOWN * alone
-    mean = np.clip(pairs[known].sum() / alike[known].sum(), 0, 1) if known.any() else 1.0
-    share = np.divide(pairs, alike, out=np.full(n_features, mean), where=known)
-    return np.clip(share, 0, 1).round(6)
+    [tree] = cluster_centroids(centroids, frequency, arity, [seed], n_jobs)
+    return tree.with_labels(classes)
 
 
 def given_tree(

@@ -11,11 +11,12 @@ from scipy import sparse
 from sklearn.preprocessing import normalize
 
 from ._kernels import embedding as kernels
+from .clusters import cluster_centroids
 from .embedding_training import Piece, Pieces, first_embeddings, is_finite, learn, padded
 from .label_tree import LabelTree
 from .node_vectors import NodeVectors, vector_offsets
 from .progress import Progress
-from .tree_builders import cluster_centroids, given_tree
+from .tree_builders import given_tree
 from .validation import float_csr, kernel_rows
 
 # The share of the epochs that tree="kmeans" learns for with a Huffman tree first.
@@ -121,5 +122,5 @@ def clustered_tree(
         members = rows.weights[order], (rows.y[order], np.arange(len(order)))
         sums += sparse.csr_array(members, shape=(n_classes, len(order))) @ H
     centroids = float_csr(normalize(sums))
-    tree = cluster_centroids(centroids, frequency, params["arity"], seed, params["n_jobs"])
+    [tree] = cluster_centroids(centroids, frequency, params["arity"], [seed], params["n_jobs"])
     return tree.with_labels(model.tree.leaf_labels)

@@ -22,6 +22,8 @@ LAYERS = [
     ["solvers", "whitening"],
     ["packed_weights", "node_vectors", "multi_index"],
     ["tree_builders", "node_weights", "priors", "row_keys"],
+    ["clusters"],
+    ["centroids"],
     ["label_tree", "validation", "progress", "blas", "_version"],
     ["tree_checks"],
     ["_kernels"],

@@ -10,8 +10,9 @@ from scipy import sparse
 from scipy.stats import entropy
 from sklearn.preprocessing import normalize
 
-from sk_hsm import tree_builders
-from sk_hsm.tree_builders import balanced_tree, class_centroids, huffman_tree, kmeans_tree
+from sk_hsm import centroids
+from sk_hsm.centroids import class_centroids
+from sk_hsm.tree_builders import balanced_tree, huffman_tree, kmeans_tree
 
 
 def huffman_cost(counts, arity):
@@ -263,7 +264,7 @@ def test_centroids_are_summed_in_parts_of_bounded_memory(monkeypatch, n_classes)
     X = sparse.random_array((1500, 40), density=0.2, random_state=rng, format="csr", dtype=np.float32)
     y, weights = rng.integers(0, n_classes, 1500).astype(np.int32), rng.random(1500)
     whole = class_centroids(X, y, weights, n_classes)
-    monkeypatch.setattr(tree_builders, "AT_ONCE", 300)
+    monkeypatch.setattr(centroids, "AT_ONCE", 300)
     parts = class_centroids(X, y, weights, n_classes)
     assert np.array_equal(parts.indices, whole.indices)
     # 25 classes have rows enough for their mean

@@ -1,0 +1,185 @@
+"""Class centroids -> :class:`~sk_hsm.LabelTree`, by k-means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from itertools import pairwise
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.preprocessing import normalize
+from sklearn.utils import gen_batches
+
+from ._kernels import trees
+from .blas import one_blas_thread
+from .centroids import is_dense
+from .label_tree import LabelTree
+from .validation import kernel_rows
+
+# A class counts with its frequency to this power when k-means balances its
+# clusters: 0 balances the number of classes, 1 the number of rows.
+BALANCE = 0.5
+# k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes.
+ITERATIONS = 10
+TOL = 0.003
+# A cut in two of more than SAMPLE classes starts from the best of N_INIT cuts of SAMPLE of them, or
+# N_INIT_DENSE if centroids are dense. One half may be up to SLACK lighter than its share.
+N_INIT = 3
+N_INIT_DENSE = 8
+SAMPLE = 2000
+SLACK = 0.5
+# A softmax can always tell apart what k-means divides, but what was cut in two and in two again only with
+# features enough. Where centroids are dense, or there is less than one feature in MANY classes, nodes of more
+# than SMALL times `arity` classes are therefore divided into `arity` clusters at once.
+MANY = 10
+SMALL = 4
+# Cuts of more than one class in PARTS are handed to threads one by one, smaller ones with all below them.
+PARTS = 16
+# Cosines that are computed in one go.
+AT_ONCE = 2**22
+
+Rows = NDArray[np.float32] | sparse.csr_array
+Node = tuple[int, int, int]  # first and last position of its classes, depth
+
+
+def cluster_centroids(
+    centroids: sparse.csr_array,
+    frequency: NDArray[np.float64],
+    arity: int,
+    seeds: Sequence[int],
+    n_jobs: int | None,
+) -> list[LabelTree]:
+    """A tree of centroids and summed weights for each seed, as kmeans_tree says."""
+    dense = is_dense(centroids, np.ones(len(frequency)))
+    points = centroids.toarray() if dense else centroids
+    with one_blas_thread() if dense else nullcontext():
+        if len(seeds) == 1:
+            return [cluster_once(centroids, points, frequency, arity, seeds[0], n_jobs)]
+        return Parallel(n_jobs=n_jobs, require="sharedmem")(
+            delayed(cluster_once)(centroids, points, frequency, arity, seed, 1) for seed in seeds
+        )
+
+
+def cluster_once(
+    centroids: sparse.csr_array,
+    points: Rows,
+    frequency: NDArray[np.float64],
+    arity: int,
+    seed: int,
+    n_jobs: int | None,
+) -> LabelTree:
+    """A tree of centroids, which are `points`, too, dense or sparse."""
+    n_classes, n_features = centroids.shape
+    order = np.arange(n_classes, dtype=np.int32)
+    depth = np.zeros(n_classes, dtype=np.int32)
+    mass = frequency**BALANCE
+    mass = np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
+    dense = isinstance(points, np.ndarray)
+    settings = seed, ITERATIONS, TOL, N_INIT_DENSE if dense else N_INIT, SAMPLE, SLACK
+    nodes = [(0, n_classes, 0)]
+    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
+        if dense or MANY * n_features < n_classes:
+            nodes = divide(points, mass, frequency, arity, order, depth, seed, parallel)
+        halve(nodes, (*kernel_rows(centroids), mass, n_features, order, depth), settings, parallel)
+    for lo, hi, level in nodes:
+        trees.contract_binary(depth[lo:hi], frequency[order[lo:hi]], arity)
+        depth[lo + 1 : hi] += level
+    return LabelTree._from_boundaries(order, depth)
+
+
+def divide(
+    points: Rows,
+    mass: NDArray[np.float32],
+    frequency: NDArray[np.float64],
+    arity: int,
+    order: NDArray[np.int32],
+    depth: NDArray[np.int32],
+    seed: int,
+    parallel: Parallel,
+) -> list[Node]:
+    """Divide nodes of more than SMALL * arity classes by k-means, and their children; return what is left."""
+    left, nodes = [], [(0, len(order), 0)]
+    while nodes:
+        left += [(lo, hi, level) for lo, hi, level in nodes if hi - lo <= SMALL * arity]
+        large = [(lo, hi, level) for lo, hi, level in nodes if hi - lo > SMALL * arity]
+        found = parallel(
+            delayed(divide_node)(points, mass, frequency, arity, order[lo:hi], [seed, lo, hi])
+            for lo, hi, _ in large
+        )
+        nodes = []
+        for (lo, hi, level), sizes in zip(large, found, strict=True):
+            bounds = np.cumsum([lo, *sizes]).tolist()
+            depth[bounds[1:-1]] = level + 1
+            if len(sizes) == 1:
+                left.append((lo, hi, level))
+            else:
+                nodes += [(*child, level + 1) for child in pairwise(bounds)]
+    return left
+
+
+def divide_node(
+    points: Rows,
+    mass: NDArray[np.float32],
+    frequency: NDArray[np.float64],
+    arity: int,
+    order: NDArray[np.int32],
+    seed: Sequence[int],
+) -> NDArray[np.int64]:
+    """Sort the classes of a node by clusters, and return the clusters' sizes.
+
+    A class that has more than its share of the rows is a child by itself. Where a cluster has more than half
+    of the classes, all are left as one.
+    """
+    alone = frequency[order] > frequency[order].sum() / arity
+    rest = order[~alone]
+    n_clusters = arity - np.count_nonzero(alone)
+    cluster = k_means(points[rest], mass[rest], n_clusters, np.random.default_rng(seed))
+    sizes = np.bincount(cluster)
+    if sizes.max() > len(order) / 2:
+        return np.array([len(order)])
+    order[:] = np.concatenate([rest[np.argsort(cluster, kind="stable")], order[alone]])
+    return np.concatenate([sizes[sizes > 0], np.ones(np.count_nonzero(alone), dtype=np.int64)])
+
+
+def k_means(
+    points: Rows, mass: NDArray[np.float32], n_clusters: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    """Spherical k-means, from points drawn at random: the cluster of each point, of length one."""
+    n = points.shape[0]
+    cluster = nearest(points, points[rng.choice(n, n_clusters, replace=False)])
+    for _ in range(ITERATIONS):
+        members = sparse.csr_array((mass, (cluster, np.arange(n))), shape=(n_clusters, n))
+        former, cluster = cluster, nearest(points, normalize(members @ points, copy=False))
+        if np.count_nonzero(cluster != former) <= TOL * n:
+            break
+    return cluster
+
+
+def nearest(points: Rows, centers: Rows) -> NDArray[np.intp]:
+    """Which center has the largest cosine with each point."""
+    n, n_centers = points.shape[0], centers.shape[0]
+    columns = np.ascontiguousarray((centers.toarray() if sparse.issparse(centers) else centers).T)
+    some = gen_batches(n, max(1, AT_ONCE // n_centers))
+    return np.concatenate([(points[part] @ columns).argmax(axis=1) for part in some])
+
+
+def halve(nodes: list[Node], arrays: tuple, settings: tuple, parallel: Parallel) -> None:
+    """Cut the classes of each node in two by 2-means, and these again, down to single ones."""
+    depth = arrays[-1]
+    large = max(len(depth) // PARTS, SAMPLE)
+    ranges = [(lo, hi, 1) for lo, hi, _ in nodes]
+    while ranges:
+        parallel(
+            delayed(trees.kmeans_split)(*arrays, lo, hi, level, hi - lo <= large, *settings)
+            for lo, hi, level in ranges
+        )
+        # where a large one was cut, there is the only depth inside it
+        cuts = [
+            (lo, lo + 1 + int(depth[lo + 1 : hi].argmax()), hi, level + 1)
+            for lo, hi, level in ranges
+            if hi - lo > large
+        ]
+        ranges = [half for lo, cut, hi, level in cuts for half in ((lo, cut, level), (cut, hi, level))]
