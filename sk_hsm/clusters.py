@@ -10,8 +10,6 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.preprocessing import normalize
-from sklearn.utils import gen_batches
 
 from ._kernels import trees
 from .blas import one_blas_thread
@@ -54,7 +52,7 @@ def cluster_centroids(
 ) -> list[LabelTree]:
     """A tree of centroids and summed weights for each seed, as kmeans_tree says."""
     dense = is_dense(centroids, np.ones(len(frequency)))
-    points = centroids.toarray() if dense else centroids
+    points = as_array(centroids) if dense else centroids
     with one_blas_thread() if dense else nullcontext():
         if len(seeds) == 1:
             return [cluster_once(centroids, points, frequency, arity, seeds[0], n_jobs)]
@@ -149,21 +147,27 @@ def k_means(
 ) -> NDArray[np.intp]:
     """Spherical k-means, from points drawn at random: the cluster of each point, of length one."""
     n = points.shape[0]
-    cluster = nearest(points, points[rng.choice(n, n_clusters, replace=False)])
+    cluster = nearest(points, as_array(points[rng.choice(n, n_clusters, replace=False)]))
     for _ in range(ITERATIONS):
         members = sparse.csr_array((mass, (cluster, np.arange(n))), shape=(n_clusters, n))
-        former, cluster = cluster, nearest(points, normalize(members @ points, copy=False))
+        sums = as_array(members @ points)
+        sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        former, cluster = cluster, nearest(points, sums)
         if np.count_nonzero(cluster != former) <= TOL * n:
             break
     return cluster
 
 
-def nearest(points: Rows, centers: Rows) -> NDArray[np.intp]:
+def as_array(rows: Rows) -> NDArray[np.float32]:
+    """Rows with their zeros."""
+    return rows.toarray() if sparse.issparse(rows) else rows
+
+
+def nearest(points: Rows, centers: NDArray[np.float32]) -> NDArray[np.intp]:
     """Which center has the largest cosine with each point."""
-    n, n_centers = points.shape[0], centers.shape[0]
-    columns = np.ascontiguousarray((centers.toarray() if sparse.issparse(centers) else centers).T)
-    some = gen_batches(n, max(1, AT_ONCE // n_centers))
-    return np.concatenate([(points[part] @ columns).argmax(axis=1) for part in some])
+    columns, step = np.ascontiguousarray(centers.T), max(1, AT_ONCE // len(centers))
+    starts = range(0, points.shape[0], step)
+    return np.concatenate([(points[lo : lo + step] @ columns).argmax(axis=1) for lo in starts])
 
 
 def halve(nodes: list[Node], arrays: tuple, settings: tuple, parallel: Parallel) -> None:

@@ -2,9 +2,10 @@
 
 ``python docs/benchmarks/trees.py --data nextitem_ml100k`` is a first taste, in an environment that has this
 package. A tree is written ``huffman``, ``kmeans,arity=64`` or ``kmeans,balance=0,slack=0.7``: its name, and
-what differs from the default; balance, dense, n_init and slack are constants of sk_hsm/tree_builders.py. `C`
-and the prior choose themselves for each tree. What is measured is appended to a file at once, and not
-measured again.
+what differs from the default; balance, n_init, slack and small are constants of sk_hsm/clusters.py, dense is
+one of sk_hsm/centroids.py. With ``small=1e9`` all nodes are cut in two and in two again, as those of sparse
+rows are. `C` and the prior choose themselves for each tree. What is measured is appended to a file at once,
+and not measured again.
 ``--across nll p1`` prints what there is, all data sets beside each other, and measures nothing.
 """
 
@@ -23,18 +24,19 @@ import numpy as np
 from report import FORMATS, load
 from run_one import load_split, used
 
-from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree, tree_builders
+from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree, centroids, clusters, tree_builders
 
 RESULTS = Path(__file__).parent / "results" / "trees.json"
 DATA = ["nextitem_ml100k", "nextword_gcide", "lemma_ru_10k", "lemma_ru", "lemma_pl_noun"]
 DATA += ["lemma_ru_dense", "lemma_ru_dense_3"]
 BUILDERS = ["kmeans", "huffman", "sorted", "permuted"]
-CONSTANTS = {"balance": (0, 0.75, 1), "dense": (0,), "n_init": (1,), "slack": (0.05, 0.7)}
+CONSTANTS = {"balance": "0 0.75 1", "n_init": "1", "slack": "0.05 0.7", "small": "1e9"}
 ARITIES = (2, 4, 8, 32, 64, 128)
 TREES = [
     *BUILDERS,
-    *(f"kmeans,{name}={value}" for name, values in CONSTANTS.items() for value in values),
+    *(f"kmeans,{name}={value}" for name, values in CONSTANTS.items() for value in values.split()),
     *(f"kmeans,arity={arity}" for arity in ARITIES),
+    "kmeans,dense=0,small=1e9",
 ]
 COLUMNS = {  # heading: (field, digits)
     "P@1": ("p1", 4),
@@ -50,12 +52,14 @@ COLUMNS = {  # heading: (field, digits)
 
 
 def parse_tree(text: str) -> tuple[str, int, dict]:
-    """``kmeans,arity=64,balance=0`` as builder, arity, and constants of tree_builders."""
+    """``kmeans,arity=64,balance=0`` as builder, arity, and constants of k-means."""
     builder, *settings = text.split(",")
-    values = {"arity": 16} | {name: getattr(tree_builders, name.upper()) for name in CONSTANTS}
+    values = {"arity": 16, "dense": centroids.DENSE}
+    values |= {name: getattr(clusters, name.upper()) for name in CONSTANTS}
     values |= {name: json.loads(value) for name, value in (part.split("=") for part in settings)}
-    if builder not in BUILDERS or len(values) > 1 + len(CONSTANTS):
-        raise ValueError(f"{text!r} is no tree: it is one of {BUILDERS} and arity or {list(CONSTANTS)}")
+    if builder not in BUILDERS or len(values) > 2 + len(CONSTANTS):
+        known = ["arity", "dense", *CONSTANTS]
+        raise ValueError(f"{text!r} is no tree: it is one of {BUILDERS} and {known}")
     return builder, values.pop("arity"), {name.upper(): value for name, value in values.items()}
 
 
@@ -66,7 +70,8 @@ def build(tree: str, X, y, seed: int, threads: int) -> LabelTree:
     if builder == "huffman":
         return tree_builders.huffman_tree(counts, arity).with_labels(classes)
     if builder == "kmeans":
-        with patch.multiple(tree_builders, **constants):
+        dense = constants.pop("DENSE")
+        with patch.object(centroids, "DENSE", dense), patch.multiple(clusters, **constants):
             return tree_builders.kmeans_tree(X, y, arity, random_state=seed, n_jobs=threads)
     labels = np.random.default_rng(seed).permutation(classes) if builder == "permuted" else classes
     return tree_builders.balanced_tree(len(classes), arity).with_labels(labels)

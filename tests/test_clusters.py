@@ -1,0 +1,115 @@
+"""Dense rows and narrow ones: nodes divided by k-means, so that a softmax can tell their children apart."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import normalize
+
+from sk_hsm import clusters
+from sk_hsm.clusters import divide_node, k_means
+from sk_hsm.tree_builders import huffman_tree, kmeans_tree
+
+
+def directions(n=600, d=8, seed=0):
+    """Points on the unit sphere without any groups."""
+    points = normalize(np.random.default_rng(seed).normal(size=(n, d)))
+    return points.astype(np.float32)
+
+
+def hidden(X, n_features=40):
+    """The same cosines, in more features, of which most values are zero."""
+    scattered = sparse.lil_array((len(X), n_features * X.shape[1]))
+    scattered[:, ::n_features] = X
+    return scattered.tocsr()
+
+
+def children(tree):
+    """Which child of the root is above each class."""
+    return np.array([tree.path(label)[1][0] for label in tree.leaf_labels])
+
+
+def k_means_by_hand(points, mass, k, rng, rounds):
+    centers = points[rng.choice(len(points), k, replace=False)].astype(float)
+    for _ in range(rounds + 1):
+        cluster = np.array([max(range(k), key=lambda c: centers[c] @ x) for x in points.astype(float)])
+        sums = [
+            sum(m * x for m, x, c in zip(mass, points, cluster, strict=True) if c == own) for own in range(k)
+        ]
+        centers = np.array([total / np.linalg.norm(total) for total in sums])
+    return cluster
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 4])
+def test_k_means_by_the_formula(rounds, monkeypatch):
+    monkeypatch.setattr(clusters, "ITERATIONS", rounds)
+    monkeypatch.setattr(clusters, "TOL", 0)
+    monkeypatch.setattr(clusters, "AT_ONCE", 100)
+    points, mass = directions(60), np.random.default_rng(1).random(60).astype(np.float32)
+    got = k_means(points, mass, 4, np.random.default_rng(2))
+    np.testing.assert_array_equal(got, k_means_by_hand(points, mass, 4, np.random.default_rng(2), rounds))
+    of_sparse = k_means(sparse.csr_array(points), mass, 4, np.random.default_rng(2))
+    np.testing.assert_array_equal(of_sparse, got)
+
+
+def share_told_apart(X, points):
+    """Of the classes, how many a softmax puts below the child of the root that they are below."""
+    child = children(kmeans_tree(X, np.arange(len(points)), arity=16, random_state=0))
+    return LogisticRegression(C=1e4, max_iter=2000).fit(points, child).score(points, child)
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_softmax_can_tell_the_children_apart(narrow, monkeypatch):
+    points = directions(3000)
+    # 8 features that are not zero of 80, and more than MANY classes for each of these; of sparse rows the
+    # clusters are those of powers of the values
+    X = hidden(points, 10) if narrow else points
+    assert share_told_apart(X, points) > 0.98
+    # not so if they are cut in two, and in two again
+    monkeypatch.setattr(clusters, "SMALL", 10**6)
+    assert share_told_apart(X, points) < 0.95
+
+
+def test_depth_is_near_to_the_least():
+    tree = kmeans_tree(directions(5000, 16), np.arange(5000), arity=16, random_state=0)
+    assert tree.mean_depth() < 1.15 * huffman_tree(np.ones(5000), 16).mean_depth()
+
+
+def test_a_class_with_more_than_its_share_is_a_child_by_itself():
+    counts = np.ones(1000)
+    counts[[3, 500]] = 400, 300
+    tree = kmeans_tree(directions(1000), np.arange(1000), arity=8, sample_weight=counts, random_state=0)
+    depths = tree.depths()
+    assert depths[3] == depths[500] == 1
+    assert np.delete(depths, [3, 500]).min() > 1
+
+
+@pytest.mark.parametrize("alike", [0, 0.6, 1])
+def test_classes_that_look_alike_do_not_make_it_deep(alike):
+    points = directions(3000)
+    points[: int(alike * 3000)] = points[0]
+    tree = kmeans_tree(points, np.arange(3000), arity=4, random_state=0)
+    assert tree.n_classes == 3000
+    assert tree.max_depth <= 12
+
+
+def test_where_one_cluster_has_more_than_half_nothing_is_divided():
+    points = directions(100)
+    points[:60] = points[0]
+    order = np.arange(100, dtype=np.int32)
+    sizes = divide_node(points, np.ones(100, np.float32), np.ones(100), 4, order, [0])
+    np.testing.assert_array_equal(sizes, [100])
+    np.testing.assert_array_equal(order, np.arange(100))
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_threads_and_the_order_of_rows_change_nothing(narrow):
+    points = directions(900, 4)
+    X = hidden(points, 8) if narrow else points
+    tree = kmeans_tree(X, np.arange(900), arity=5, random_state=0)
+    shuffle = np.random.default_rng(1).permutation(900)
+    for other in (
+        kmeans_tree(X, np.arange(900), arity=5, random_state=0, n_jobs=2),
+        kmeans_tree(X[shuffle], shuffle, arity=5, random_state=0),
+    ):
+        np.testing.assert_array_equal(other.parents, tree.parents)
