@@ -23,10 +23,9 @@ BALANCE = 0.5
 # k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes.
 ITERATIONS = 10
 TOL = 0.003
-# A cut in two of more than SAMPLE classes starts from the best of N_INIT cuts of SAMPLE of them, or
-# N_INIT_DENSE if centroids are dense. One half may be up to SLACK lighter than its share.
+# A cut in two of more than SAMPLE classes starts from the best of N_INIT cuts of SAMPLE of them. One half may
+# be up to SLACK lighter than its share.
 N_INIT = 3
-N_INIT_DENSE = 8
 SAMPLE = 2000
 SLACK = 0.5
 # A softmax can always tell apart what k-means divides, but what was cut in two and in two again only with
@@ -75,11 +74,10 @@ def cluster_once(
     depth = np.zeros(n_classes, dtype=np.int32)
     mass = frequency**BALANCE
     mass = np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
-    dense = isinstance(points, np.ndarray)
-    settings = seed, ITERATIONS, TOL, N_INIT_DENSE if dense else N_INIT, SAMPLE, SLACK
+    settings = seed, ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
     nodes = [(0, n_classes, 0)]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        if dense or MANY * n_features < n_classes:
+        if isinstance(points, np.ndarray) or MANY * n_features < n_classes:
             nodes = divide(points, mass, frequency, arity, order, depth, seed, parallel)
         halve(nodes, (*kernel_rows(centroids), mass, n_features, order, depth), settings, parallel)
     for lo, hi, level in nodes:

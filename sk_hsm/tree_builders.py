@@ -131,7 +131,7 @@ def kmeans_tree(
     random_state: Any = None,
     n_jobs: int | None = None,
 ) -> LabelTree:
-    """Tree from balanced spherical k-means of the class centroids.
+    """Tree from spherical k-means of the class centroids.
 
     A class is the mean direction of its rows; of sparse rows, with what only some of them have
     raised, or lowered where rows are few a class. The classes are cut in two by spherical
@@ -139,6 +139,10 @@ def kmeans_tree(
     (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
     parents so that none has more than `arity` children and the mean depth, each class by its
     weight, is as small as it can be: frequent classes come near to the root.
+
+    Where rows are dense, or have less than one feature in ten classes, nodes of many classes
+    are first divided into `arity` clusters at once, which a softmax of few features can tell
+    apart.
 
     Parameters
     ----------
@@ -165,7 +169,8 @@ def kmeans_tree(
 
     Notes
     -----
-    O(iterations * log2(n_classes) * non-zeros of the centroids).
+    O(iterations * log2(n_classes) * non-zeros of the centroids), or for clusters at once
+    O(iterations * arity * log_arity(n_classes) * non-zeros of the centroids).
     """
     X = check_rows(X)
     classes, y = encode_labels(y)
