@@ -81,7 +81,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Weights of classes, which multiply sample_weight. "balanced" gives a class
         ``sum(weights) / (n_classes * sum of the class's weights)``. Labels that a dict does
         not name have weight 1.
-    max_iter : int, default=1000
+    max_iter : int, default=3000
         Most passes over a node's rows.
     tol : float, default=1e-2
         Training of a node ends when its duality gap is at most `tol` for each unit of weight:
@@ -188,7 +188,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         whiten: bool | str = "auto",
         fit_intercept: bool = True,
         class_weight: dict | str | None = None,
-        max_iter: int = 1000,
+        max_iter: int = 3000,
         tol: float = 1e-2,
         rounding: float | None = None,
         n_jobs: int | None = None,
