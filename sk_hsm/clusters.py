@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise
+from operator import itemgetter
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -23,8 +24,8 @@ BALANCE = 0.5
 # k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes.
 ITERATIONS = 10
 TOL = 0.003
-# A cut in two of more than SAMPLE classes starts from the best of N_INIT cuts of SAMPLE of them. One half may
-# be up to SLACK lighter than its share.
+# Of more than SAMPLE classes it starts from the best of N_INIT results for SAMPLE of them. Of a cut in two,
+# one half may be up to SLACK lighter than its share.
 N_INIT = 3
 SAMPLE = 2000
 SLACK = 0.5
@@ -143,17 +144,29 @@ def divide_node(
 def k_means(
     points: Rows, mass: NDArray[np.float32], n_clusters: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Spherical k-means, from points drawn at random: the cluster of each point, of length one."""
-    n = points.shape[0]
-    cluster = nearest(points, as_array(points[rng.choice(n, n_clusters, replace=False)]))
+    """Spherical k-means of points of length one, the best of N_INIT: the cluster of each point."""
+    n, n_sample = points.shape[0], max(SAMPLE, SMALL * n_clusters)
+    some = rng.choice(n, n_sample, replace=False) if n > n_sample else np.arange(n)
+    sample, sample_mass = points[some], mass[some]
+    starts = [as_array(sample[rng.choice(len(some), n_clusters, replace=False)]) for _ in range(N_INIT)]
+    _, centers, cluster = max((lloyd(sample, sample_mass, start) for start in starts), key=itemgetter(0))
+    return lloyd(points, mass, centers)[2] if n > n_sample else cluster
+
+
+def lloyd(
+    points: Rows, mass: NDArray[np.float32], centers: NDArray[np.float32]
+) -> tuple[float, NDArray[np.float32], NDArray[np.intp]]:
+    """Lloyd's algorithm: the sum of mass times cosine, the last centers, and the cluster of each point."""
+    n, cluster = points.shape[0], nearest(points, centers)
     for _ in range(ITERATIONS):
-        members = sparse.csr_array((mass, (cluster, np.arange(n))), shape=(n_clusters, n))
+        members = sparse.csr_array((mass, (cluster, np.arange(n))), shape=(len(centers), n))
         sums = as_array(members @ points)
-        sums /= np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        former, cluster = cluster, nearest(points, sums)
+        lengths = np.linalg.norm(sums, axis=1, keepdims=True)
+        centers = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
+        former, cluster = cluster, nearest(points, centers)
         if np.count_nonzero(cluster != former) <= TOL * n:
             break
-    return cluster
+    return float(lengths.sum()), centers, cluster
 
 
 def as_array(rows: Rows) -> NDArray[np.float32]:

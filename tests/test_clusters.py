@@ -7,7 +7,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from sk_hsm import clusters
-from sk_hsm.clusters import divide_node, k_means
+from sk_hsm.clusters import divide_node, k_means, lloyd
 from sk_hsm.tree_builders import huffman_tree, kmeans_tree
 
 
@@ -29,27 +29,47 @@ def children(tree):
     return np.array([tree.path(label)[1][0] for label in tree.leaf_labels])
 
 
-def k_means_by_hand(points, mass, k, rng, rounds):
-    centers = points[rng.choice(len(points), k, replace=False)].astype(float)
-    for _ in range(rounds + 1):
-        cluster = np.array([max(range(k), key=lambda c: centers[c] @ x) for x in points.astype(float)])
-        sums = [
-            sum(m * x for m, x, c in zip(mass, points, cluster, strict=True) if c == own) for own in range(k)
-        ]
+def lloyd_by_hand(points, mass, centers, rounds):
+    for _ in range(rounds):
+        cluster = np.array([max(range(len(centers)), key=lambda c: centers[c] @ x) for x in points])
+        sums = [mass[cluster == c] @ points[cluster == c] for c in range(len(centers))]
         centers = np.array([total / np.linalg.norm(total) for total in sums])
-    return cluster
+    cosines = points @ centers.T
+    return sum(np.linalg.norm(total) for total in sums), centers, cosines.argmax(axis=1)
 
 
-@pytest.mark.parametrize("rounds", [0, 1, 4])
-def test_k_means_by_the_formula(rounds, monkeypatch):
+@pytest.mark.parametrize("rounds", [1, 2, 5])
+@pytest.mark.parametrize("as_sparse", [False, True])
+def test_lloyd_by_the_formula(rounds, as_sparse, monkeypatch):
     monkeypatch.setattr(clusters, "ITERATIONS", rounds)
-    monkeypatch.setattr(clusters, "TOL", 0)
+    monkeypatch.setattr(clusters, "TOL", -1)  # every round
     monkeypatch.setattr(clusters, "AT_ONCE", 100)
     points, mass = directions(60), np.random.default_rng(1).random(60).astype(np.float32)
-    got = k_means(points, mass, 4, np.random.default_rng(2))
-    np.testing.assert_array_equal(got, k_means_by_hand(points, mass, 4, np.random.default_rng(2), rounds))
-    of_sparse = k_means(sparse.csr_array(points), mass, 4, np.random.default_rng(2))
-    np.testing.assert_array_equal(of_sparse, got)
+    got = lloyd(sparse.csr_array(points) if as_sparse else points, mass, points[:4])
+    expected = lloyd_by_hand(points.astype(float), mass.astype(float), points[:4].astype(float), rounds)
+    assert got[0] == pytest.approx(expected[0], rel=1e-6)
+    np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
+    np.testing.assert_array_equal(got[2], expected[2])
+
+
+def test_k_means_takes_the_best_start(monkeypatch):
+    points, mass = directions(200), np.ones(200, np.float32)
+
+    def score(n_init, seed):
+        monkeypatch.setattr(clusters, "N_INIT", n_init)
+        cluster = k_means(points, mass, 10, np.random.default_rng(seed))
+        return sum(np.linalg.norm(points[cluster == c].sum(axis=0)) for c in range(10))
+
+    assert np.mean([score(5, seed) for seed in range(20)]) > np.mean([score(1, seed) for seed in range(20)])
+
+
+def test_k_means_of_many_points_starts_from_some(monkeypatch):
+    monkeypatch.setattr(clusters, "SAMPLE", 100)
+    rng = np.random.default_rng(0)
+    points = normalize(np.eye(6)[np.arange(3000) % 6] + rng.normal(scale=0.05, size=(3000, 6)))
+    cluster = k_means(points.astype(np.float32), np.ones(3000, np.float32), 6, rng)
+    assert len(set(cluster[:6])) == 6
+    np.testing.assert_array_equal(cluster, cluster[np.arange(3000) % 6])
 
 
 def share_told_apart(X, points):
