@@ -73,8 +73,9 @@ def cluster_once(
     n_classes, n_features = centroids.shape
     order = np.arange(n_classes, dtype=np.int32)
     depth = np.zeros(n_classes, dtype=np.int32)
-    mass = frequency**BALANCE
-    mass = np.maximum(mass, 1e-3 * mass.max()).astype(np.float32)
+    # times a power of two, which changes no digit, so that no sum leaves float32
+    frequency = np.ldexp(frequency, -np.frexp(frequency.max())[1])
+    mass = np.maximum(frequency**BALANCE, 1e-3 * frequency.max() ** BALANCE).astype(np.float32)
     settings = seed, ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
     nodes = [(0, n_classes, 0)]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:

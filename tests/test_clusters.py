@@ -133,3 +133,13 @@ def test_threads_and_the_order_of_rows_change_nothing(narrow):
         kmeans_tree(X[shuffle], shuffle, arity=5, random_state=0),
     ):
         np.testing.assert_array_equal(other.parents, tree.parents)
+
+
+@pytest.mark.parametrize("exponent", [-1060, -300, 60, 120])
+def test_weights_of_any_size_give_the_same_tree(exponent):
+    points, counts = directions(1000), np.random.default_rng(0).integers(1, 9, 1000).astype(float)
+    tree, other = (
+        kmeans_tree(points, np.arange(1000), arity=8, sample_weight=weights, random_state=0)
+        for weights in (counts, np.ldexp(counts, exponent))
+    )
+    np.testing.assert_array_equal(other.parents, tree.parents)
