@@ -36,8 +36,11 @@ MANY = 10
 SMALL = 4
 # Cuts of more than one class in PARTS are handed to threads one by one, smaller ones with all below them.
 PARTS = 16
-# Cosines that are computed in one go.
+# Cosines that are computed in one go; and closer than TIE they are equal: the tree must not hang on rounding.
 AT_ONCE = 2**22
+TIE = 1e-6
+# Of fewer points times clusters, sums are a product of full matrices: to make a sparse one takes longer.
+FULL = 2**18
 
 Rows = NDArray[np.float32] | sparse.csr_array
 Node = tuple[int, int, int]  # first and last position of its classes, depth
@@ -51,9 +54,8 @@ def cluster_centroids(
     n_jobs: int | None,
 ) -> list[LabelTree]:
     """A tree of centroids and summed weights for each seed, as kmeans_tree says."""
-    dense = is_dense(centroids, np.ones(len(frequency)))
-    points = as_array(centroids) if dense else centroids
-    with one_blas_thread() if dense else nullcontext():
+    points = points_to_divide(centroids, frequency, arity)
+    with one_blas_thread() if isinstance(points, np.ndarray) else nullcontext():
         if len(seeds) == 1:
             return [cluster_once(centroids, points, frequency, arity, seeds[0], n_jobs)]
         return Parallel(n_jobs=n_jobs, require="sharedmem")(
@@ -61,15 +63,26 @@ def cluster_centroids(
         )
 
 
+def points_to_divide(centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int) -> Rows | None:
+    """Dense centroids as an array, narrow ones as they are, others not at all."""
+    n_classes = len(frequency)
+    if arity == 2 or n_classes <= SMALL * arity:
+        return None
+    if is_dense(centroids, frequency):
+        return centroids.toarray()
+    n_features = np.count_nonzero(np.bincount(centroids.indices))
+    return centroids if MANY * n_features < n_classes else None
+
+
 def cluster_once(
     centroids: sparse.csr_array,
-    points: Rows,
+    points: Rows | None,
     frequency: NDArray[np.float64],
     arity: int,
     seed: int,
     n_jobs: int | None,
 ) -> LabelTree:
-    """A tree of centroids, which are `points`, too, dense or sparse."""
+    """A tree; the points are those of points_to_divide."""
     n_classes, n_features = centroids.shape
     order = np.arange(n_classes, dtype=np.int32)
     depth = np.zeros(n_classes, dtype=np.int32)
@@ -79,7 +92,7 @@ def cluster_once(
     settings = seed, ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
     nodes = [(0, n_classes, 0)]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        if isinstance(points, np.ndarray) or MANY * n_features < n_classes:
+        if points is not None:
             nodes = divide(points, mass, frequency, arity, order, depth, seed, parallel)
         halve(nodes, (*kernel_rows(centroids), mass, n_features, order, depth), settings, parallel)
     for lo, hi, level in nodes:
@@ -98,7 +111,10 @@ def divide(
     seed: int,
     parallel: Parallel,
 ) -> list[Node]:
-    """Divide nodes of more than SMALL * arity classes by k-means, and their children; return what is left."""
+    """Divide nodes of more than SMALL * arity classes by k-means, and their children; return what is left.
+
+    So that no tree is deep, nodes of few clusters are left, and clusters of more than half of a node.
+    """
     left, nodes = [], [(0, len(order), 0)]
     while nodes:
         left += [(lo, hi, level) for lo, hi, level in nodes if hi - lo <= SMALL * arity]
@@ -109,12 +125,14 @@ def divide(
         )
         nodes = []
         for (lo, hi, level), sizes in zip(large, found, strict=True):
+            if len(sizes) <= arity / 2:
+                left.append((lo, hi, level))
+                continue
             bounds = np.cumsum([lo, *sizes]).tolist()
             depth[bounds[1:-1]] = level + 1
-            if len(sizes) == 1:
-                left.append((lo, hi, level))
-            else:
-                nodes += [(*child, level + 1) for child in pairwise(bounds)]
+            for start, end in pairwise(bounds):
+                most = end - start > (hi - lo) / 2
+                (left if most else nodes).append((start, end, level + 1))
     return left
 
 
@@ -128,17 +146,14 @@ def divide_node(
 ) -> NDArray[np.int64]:
     """Sort the classes of a node by clusters, and return the clusters' sizes.
 
-    A class that has more than its share of the rows is a child by itself. Where a cluster has more than half
-    of the classes, all are left as one.
+    A class that has more than its share of the rows is a child by itself.
     """
     alone = frequency[order] > frequency[order].sum() / arity
     rest = order[~alone]
     n_clusters = arity - np.count_nonzero(alone)
     cluster = k_means(points[rest], mass[rest], n_clusters, np.random.default_rng(seed))
-    sizes = np.bincount(cluster)
-    if sizes.max() > len(order) / 2:
-        return np.array([len(order)])
     order[:] = np.concatenate([rest[np.argsort(cluster, kind="stable")], order[alone]])
+    sizes = np.bincount(cluster)
     return np.concatenate([sizes[sizes > 0], np.ones(np.count_nonzero(alone), dtype=np.int64)])
 
 
@@ -149,7 +164,7 @@ def k_means(
     n, n_sample = points.shape[0], max(SAMPLE, SMALL * n_clusters)
     some = rng.choice(n, n_sample, replace=False) if n > n_sample else np.arange(n)
     sample, sample_mass = points[some], mass[some]
-    starts = [as_array(sample[rng.choice(len(some), n_clusters, replace=False)]) for _ in range(N_INIT)]
+    starts = (as_array(sample[rng.choice(len(some), n_clusters, replace=False)]) for _ in range(N_INIT))
     _, centers, cluster = max((lloyd(sample, sample_mass, start) for start in starts), key=itemgetter(0))
     return lloyd(points, mass, centers)[2] if n > n_sample else cluster
 
@@ -160,8 +175,7 @@ def lloyd(
     """Lloyd's algorithm: the sum of mass times cosine, the last centers, and the cluster of each point."""
     n, cluster = points.shape[0], nearest(points, centers)
     for _ in range(ITERATIONS):
-        members = sparse.csr_array((mass, (cluster, np.arange(n))), shape=(len(centers), n))
-        sums = as_array(members @ points)
+        sums = as_array(members(cluster, mass, len(centers)) @ points)
         lengths = np.linalg.norm(sums, axis=1, keepdims=True)
         centers = sums / np.maximum(lengths, np.finfo(np.float32).tiny)
         former, cluster = cluster, nearest(points, centers)
@@ -170,23 +184,40 @@ def lloyd(
     return float(lengths.sum()), centers, cluster
 
 
+def members(cluster: NDArray[np.intp], mass: NDArray[np.float32], n_clusters: int) -> Rows:
+    """The mass of each point in the row of its cluster."""
+    n = len(cluster)
+    if n * n_clusters >= FULL:
+        return sparse.csr_array((mass, (cluster, np.arange(n))), shape=(n_clusters, n))
+    full = np.zeros((n_clusters, n), dtype=np.float32)
+    full[cluster, np.arange(n)] = mass
+    return full
+
+
 def as_array(rows: Rows) -> NDArray[np.float32]:
     """Rows with their zeros."""
     return rows.toarray() if sparse.issparse(rows) else rows
 
 
 def nearest(points: Rows, centers: NDArray[np.float32]) -> NDArray[np.intp]:
-    """Which center has the largest cosine with each point."""
-    columns, step = np.ascontiguousarray(centers.T), max(1, AT_ONCE // len(centers))
-    starts = range(0, points.shape[0], step)
-    return np.concatenate([(points[lo : lo + step] @ columns).argmax(axis=1) for lo in starts])
+    """Which center has the largest cosine with each point; of those at right angles to it, one in turn."""
+    n, n_centers = points.shape[0], len(centers)
+    columns, step = np.ascontiguousarray(centers.T), max(1, AT_ONCE // n_centers)
+    found = np.empty(n, dtype=np.intp)
+    for lo in range(0, n, step):
+        cosines = points[lo : lo + step] @ columns
+        best = cosines.max(axis=1)
+        found[lo : lo + step] = (cosines >= best[:, None] - TIE).argmax(axis=1)
+        unlike = np.flatnonzero(np.abs(best) <= TIE)
+        found[lo + unlike] = (lo + unlike) % n_centers
+    return found
 
 
 def halve(nodes: list[Node], arrays: tuple, settings: tuple, parallel: Parallel) -> None:
     """Cut the classes of each node in two by 2-means, and these again, down to single ones."""
     depth = arrays[-1]
     large = max(len(depth) // PARTS, SAMPLE)
-    ranges = [(lo, hi, 1) for lo, hi, _ in nodes]
+    ranges = [(lo, hi, 1) for lo, hi, _ in nodes if hi - lo > 1]
     while ranges:
         parallel(
             delayed(trees.kmeans_split)(*arrays, lo, hi, level, hi - lo <= large, *settings)

@@ -140,9 +140,9 @@ def kmeans_tree(
     parents so that none has more than `arity` children and the mean depth, each class by its
     weight, is as small as it can be: frequent classes come near to the root.
 
-    Where rows are dense, or have less than one feature in ten classes, nodes of many classes
-    are first divided into `arity` clusters at once, which a softmax of few features can tell
-    apart.
+    Where the means are dense, or there are less than one feature in ten classes, nodes of more
+    than 4 `arity` classes are first divided into `arity` clusters at once, which a softmax of
+    few features can tell apart. Of such nodes only what k-means leaves together is cut in two.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def kmeans_tree(
         Most children a node may have.
     sample_weight : array-like of shape (n_samples,), default=None
     random_state : int, RandomState instance or None, default=None
-        Draws the two classes from which each 2-means starts.
+        Draws the classes from which k-means starts.
     n_jobs : int or None, default=None
         Number of joblib threads. The tree does not depend on it.
 

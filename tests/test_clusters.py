@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from joblib import Parallel
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from sk_hsm import clusters
-from sk_hsm.clusters import divide_node, k_means, lloyd
+from sk_hsm.clusters import divide, k_means, lloyd
 from sk_hsm.tree_builders import huffman_tree, kmeans_tree
 
 
@@ -72,10 +73,16 @@ def test_k_means_of_many_points_starts_from_some(monkeypatch):
     np.testing.assert_array_equal(cluster, cluster[np.arange(3000) % 6])
 
 
-def share_told_apart(X, points):
-    """Of the classes, how many a softmax puts below the child of the root that they are below."""
-    child = children(kmeans_tree(X, np.arange(len(points)), arity=16, random_state=0))
-    return LogisticRegression(C=1e4, max_iter=2000).fit(points, child).score(points, child)
+def share_told_apart(tree, points, node):
+    """Of the classes below a node, how many a softmax puts below the child that they are below."""
+    child, known = [], []
+    for label in tree.leaf_labels:
+        nodes, positions = tree.path(label)[:2]
+        if node in nodes:
+            child.append(positions[list(nodes).index(node)])
+            known.append(label)
+    rows = points[known]
+    return LogisticRegression(C=1e4, max_iter=2000).fit(rows, child).score(rows, child)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
@@ -84,10 +91,33 @@ def test_a_softmax_can_tell_the_children_apart(narrow, monkeypatch):
     # 8 features that are not zero of 80, and more than MANY classes for each of these; of sparse rows the
     # clusters are those of powers of the values
     X = hidden(points, 10) if narrow else points
-    assert share_told_apart(X, points) > 0.98
+    tree = kmeans_tree(X, np.arange(3000), arity=16, random_state=0)
+    assert min(share_told_apart(tree, points, node) for node in [0, *inner_children(tree)]) > 0.98
     # not so if they are cut in two, and in two again
     monkeypatch.setattr(clusters, "SMALL", 10**6)
-    assert share_told_apart(X, points) < 0.95
+    tree = kmeans_tree(X, np.arange(3000), arity=16, random_state=0)
+    assert share_told_apart(tree, points, 0) < 0.95
+
+
+def inner_children(tree):
+    """Those of the root that have more than SMALL times 16 classes below them."""
+    child = children(tree)
+    nodes = tree.child_ptr[0] + 1 + np.flatnonzero(np.bincount(child) > 64)
+    assert len(nodes) > 8
+    return nodes[nodes < tree.n_inner].tolist()
+
+
+def test_dense_rows_of_many_features_are_clustered_too(monkeypatch):
+    points = directions(1000, 128)
+
+    def share_nearest_to_their_own():
+        child = children(kmeans_tree(points, np.arange(1000), arity=16, random_state=0))
+        means = normalize(np.array([points[child == own].sum(axis=0) for own in range(16)]))
+        return np.mean((points @ means.T).argmax(axis=1) == child)
+
+    assert share_nearest_to_their_own() > 0.98
+    monkeypatch.setattr(clusters, "is_dense", lambda *args: False)
+    assert share_nearest_to_their_own() < 0.95
 
 
 def test_depth_is_near_to_the_least():
@@ -113,24 +143,52 @@ def test_classes_that_look_alike_do_not_make_it_deep(alike):
     assert tree.max_depth <= 12
 
 
-def test_where_one_cluster_has_more_than_half_nothing_is_divided():
-    points = directions(100)
-    points[:60] = points[0]
-    order = np.arange(100, dtype=np.int32)
-    sizes = divide_node(points, np.ones(100, np.float32), np.ones(100), 4, order, [0])
-    np.testing.assert_array_equal(sizes, [100])
-    np.testing.assert_array_equal(order, np.arange(100))
+def test_a_cluster_of_more_than_half_is_cut_in_two():
+    points = directions(2000)
+    points[:1200] = normalize(points[0] + 0.01 * directions(1200, seed=1))
+    order, depth = np.arange(2000, dtype=np.int32), np.zeros(2000, dtype=np.int32)
+    ones = np.ones(2000, dtype=np.float32)
+    with Parallel() as parallel:
+        left = divide(points, ones, ones, 4, order, depth, 0, parallel)
+    (lo, hi, level), *others = sorted(left, key=lambda node: node[0] - node[1])
+    assert level == 1
+    assert set(range(1200)) <= set(order[lo:hi].tolist())
+    assert max(end - start for start, end, _ in others) <= clusters.SMALL * 4
+
+
+@pytest.mark.parametrize("n_directions", [1, 2, 5])
+def test_few_directions_do_not_cost_a_level(n_directions):
+    points = np.repeat(directions(n_directions), 1500 // n_directions, axis=0)
+    tree = kmeans_tree(points, np.arange(len(points)), arity=16, random_state=0)
+    assert tree.mean_depth() < 1.05 * huffman_tree(np.ones(len(points)), 16).mean_depth()
+
+
+@pytest.mark.parametrize("factor", [3.0, 0.7])
+def test_the_tree_does_not_hang_on_rounding(factor):
+    # of rows on a lattice many cosines are equal but for rounding
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        X, y = rng.integers(-1, 2, size=(300, 10)).repeat(20, axis=0), np.arange(300).repeat(20)
+        weights = rng.random(6000)
+        tree, scaled, weighted = (
+            kmeans_tree(rows, y, arity=4, sample_weight=w, random_state=0)
+            for rows, w in ((X, weights), (factor * X, weights), (X, factor * weights))
+        )
+        np.testing.assert_array_equal(scaled.parents, tree.parents)
+        np.testing.assert_array_equal(weighted.parents, tree.parents)
 
 
 @pytest.mark.parametrize("narrow", [False, True])
 def test_threads_and_the_order_of_rows_change_nothing(narrow):
-    points = directions(900, 4)
+    points = directions(2700, 4)
     X = hidden(points, 8) if narrow else points
-    tree = kmeans_tree(X, np.arange(900), arity=5, random_state=0)
-    shuffle = np.random.default_rng(1).permutation(900)
+    rng = np.random.default_rng(1)
+    y, weights, shuffle = np.arange(2700) % 900, rng.random(2700), rng.permutation(2700)
+    tree = kmeans_tree(X, y, arity=5, sample_weight=weights, random_state=0)
+    shuffled = {"sample_weight": weights[shuffle], "random_state": 0}
     for other in (
-        kmeans_tree(X, np.arange(900), arity=5, random_state=0, n_jobs=2),
-        kmeans_tree(X[shuffle], shuffle, arity=5, random_state=0),
+        kmeans_tree(X, y, arity=5, sample_weight=weights, random_state=0, n_jobs=2),
+        kmeans_tree(X[shuffle], y[shuffle], arity=5, **shuffled),
     ):
         np.testing.assert_array_equal(other.parents, tree.parents)
 
