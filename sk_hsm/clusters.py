@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from itertools import pairwise
 from operator import itemgetter
 
@@ -44,6 +45,15 @@ FULL = 2**18
 
 Rows = NDArray[np.float32] | sparse.csr_array
 Node = tuple[int, int, int]  # first and last position of its classes, depth
+
+
+@dataclass
+class Classes:
+    """The centroid of each class, of length one, its mass and its summed row weight."""
+
+    points: Rows
+    mass: NDArray[np.float32]
+    frequency: NDArray[np.float64]
 
 
 def cluster_centroids(
@@ -93,7 +103,7 @@ def cluster_once(
     nodes = [(0, n_classes, 0)]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         if points is not None:
-            nodes = divide(points, mass, frequency, arity, order, depth, seed, parallel)
+            nodes = divide(Classes(points, mass, frequency), arity, order, depth, seed, parallel)
         halve(nodes, (*kernel_rows(centroids), mass, n_features, order, depth), settings, parallel)
     for lo, hi, level in nodes:
         trees.contract_binary(depth[lo:hi], frequency[order[lo:hi]], arity)
@@ -102,9 +112,7 @@ def cluster_once(
 
 
 def divide(
-    points: Rows,
-    mass: NDArray[np.float32],
-    frequency: NDArray[np.float64],
+    classes: Classes,
     arity: int,
     order: NDArray[np.int32],
     depth: NDArray[np.int32],
@@ -120,8 +128,7 @@ def divide(
         left += [(lo, hi, level) for lo, hi, level in nodes if hi - lo <= SMALL * arity]
         large = [(lo, hi, level) for lo, hi, level in nodes if hi - lo > SMALL * arity]
         found = parallel(
-            delayed(divide_node)(points, mass, frequency, arity, order[lo:hi], [seed, lo, hi])
-            for lo, hi, _ in large
+            delayed(divide_node)(classes, arity, order[lo:hi], [seed, lo, hi]) for lo, hi, _ in large
         )
         nodes = []
         for (lo, hi, level), sizes in zip(large, found, strict=True):
@@ -137,21 +144,17 @@ def divide(
 
 
 def divide_node(
-    points: Rows,
-    mass: NDArray[np.float32],
-    frequency: NDArray[np.float64],
-    arity: int,
-    order: NDArray[np.int32],
-    seed: Sequence[int],
+    classes: Classes, arity: int, order: NDArray[np.int32], seed: Sequence[int]
 ) -> NDArray[np.int64]:
     """Sort the classes of a node by clusters, and return the clusters' sizes.
 
     A class that has more than its share of the rows is a child by itself.
     """
-    alone = frequency[order] > frequency[order].sum() / arity
+    frequency = classes.frequency[order]
+    alone = frequency > frequency.sum() / arity
     rest = order[~alone]
     n_clusters = arity - np.count_nonzero(alone)
-    cluster = k_means(points[rest], mass[rest], n_clusters, np.random.default_rng(seed))
+    cluster = k_means(classes.points[rest], classes.mass[rest], n_clusters, np.random.default_rng(seed))
     order[:] = np.concatenate([rest[np.argsort(cluster, kind="stable")], order[alone]])
     sizes = np.bincount(cluster)
     return np.concatenate([sizes[sizes > 0], np.ones(np.count_nonzero(alone), dtype=np.int64)])

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from sk_hsm import clusters
-from sk_hsm.clusters import divide, k_means, lloyd
+from sk_hsm.clusters import Classes, divide, k_means, lloyd
 from sk_hsm.tree_builders import huffman_tree, kmeans_tree
 
 
@@ -149,7 +149,7 @@ def test_a_cluster_of_more_than_half_is_cut_in_two():
     order, depth = np.arange(2000, dtype=np.int32), np.zeros(2000, dtype=np.int32)
     ones = np.ones(2000, dtype=np.float32)
     with Parallel() as parallel:
-        left = divide(points, ones, ones, 4, order, depth, 0, parallel)
+        left = divide(Classes(points, ones, ones), 4, order, depth, 0, parallel)
     (lo, hi, level), *others = sorted(left, key=lambda node: node[0] - node[1])
     assert level == 1
     assert set(range(1200)) <= set(order[lo:hi].tolist())
