@@ -41,7 +41,7 @@ PARTS = 16
 AT_ONCE = 2**22
 TIE = 1e-6
 # Of fewer points times clusters, sums are a product of full matrices: to make a sparse one takes longer.
-FULL = 2**18
+PRODUCT = 2**18
 
 Rows = NDArray[np.float32] | sparse.csr_array
 Node = tuple[int, int, int]  # first and last position of its classes, depth
@@ -190,7 +190,7 @@ def lloyd(
 def members(cluster: NDArray[np.intp], mass: NDArray[np.float32], n_clusters: int) -> Rows:
     """The mass of each point in the row of its cluster."""
     n = len(cluster)
-    if n * n_clusters >= FULL:
+    if n * n_clusters >= PRODUCT:
         return sparse.csr_array((mass, (cluster, np.arange(n))), shape=(n_clusters, n))
     full = np.zeros((n_clusters, n), dtype=np.float32)
     full[cluster, np.arange(n)] = mass
