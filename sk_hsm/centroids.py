@@ -17,8 +17,10 @@ from .validation import kernel_rows
 
 # Values of rows that are looked at in one go, by a thread.
 AT_ONCE = 2**22
-# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs.
+# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs. Where only what recurs is to
+# count, this to the power RECURRING.
 FEW = 3
+RECURRING = 4
 # What other rows of its classes weigh, over those that have a feature, for that to be known:
 # sums are float32.
 KNOWN = 1e-5
@@ -36,10 +38,12 @@ def class_centroids(
     weights: NDArray[np.float64],
     n_classes: int,
     n_jobs: int | None = None,
+    recurring: bool = False,
 ) -> sparse.csr_array:
     """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
 
-    Summed in float64 and then rounded, so that they do not depend on the order of rows.
+    Summed in float64 and then rounded, so that they do not depend on the order of rows. What comes again in
+    other rows of a class counts most where it is recurring features that are asked for, else what only some have.
     """
     lengths = row_norms(X)
     scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
@@ -49,10 +53,11 @@ def class_centroids(
     exponent = np.frexp(largest)[1]
     sums = class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs)
     n_rows = weights.sum() / max(np.count_nonzero(largest), 1)
-    if n_rows < FEW:
+    if recurring or n_rows < FEW:
         exact = np.ldexp(sums.data.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
-        sums.data *= recurrence(X, y, weights, scale, sums.indices, exact)[sums.indices]
-    if not is_dense(X, weights):
+        share = recurrence(X, y, weights, scale, sums.indices, exact)
+        sums.data *= (share ** (RECURRING if recurring else 1))[sums.indices]
+    if not (recurring or is_dense(X, weights)):
         np.copysign(np.abs(sums.data) ** power_of_means(n_rows), sums.data, out=sums.data)
     return normalize(sums, copy=False)
 

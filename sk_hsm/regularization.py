@@ -35,6 +35,8 @@ C_STEP = 10**0.5
 # the best begins the search.
 SCALES = 4.0 ** np.arange(-4, 5)
 ROUNDS = 5
+# Steps are made from the best start of a prior if its loss is at most NEAR times the least.
+NEAR = 1.03
 # A step must gain this share of the log-loss: less is noise, and a larger C takes longer.
 WORTH = 0.005
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
@@ -91,7 +93,7 @@ def search_penalties(
 
 
 def _first_C(problem: Problem, C: float | str) -> list[float]:
-    return [_rounded(_usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
+    return [_rounded(usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
 
 
 def _open_priors(problem: Problem, prior: str | None) -> list[str]:
@@ -105,15 +107,15 @@ def _open_priors(problem: Problem, prior: str | None) -> list[str]:
     return [prior or "none"]
 
 
-def _mean_square_norm(problem: Problem) -> float:
+def mean_square_norm(problem: Problem) -> float:
     weights = problem.row_weights.astype(np.float64)
     return max(float(np.average(problem.square_norms.astype(np.float64), weights=weights)), 1e-30)
 
 
-def _usual_C(problem: Problem) -> float:
+def usual_C(problem: Problem) -> float:
     """1 / (mean square norm of a row), or as much less as leaves room to move."""
     room = MAX_WEIGHT / float(problem.row_weights.max()) / C_STEP ** FIRST_C[-1]
-    return min(max(1 / _mean_square_norm(problem), 1e-30), room)
+    return min(max(1 / mean_square_norm(problem), 1e-30), room)
 
 
 def _rounded(x: float) -> float:
@@ -139,7 +141,7 @@ class Search:
         for level in range(n_levels):
             held = [t.rows[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
-        self.scales = [_rounded(s / np.sqrt(_mean_square_norm(problem))) for s in SCALES]
+        self.scales = [_rounded(s / np.sqrt(mean_square_norm(problem))) for s in SCALES]
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
         self.table: dict[Penalty, NDArray[np.float64]] = {}
@@ -161,16 +163,31 @@ class Search:
         return self.scales[np.argmin(losses[:, self.small].sum(axis=1))]
 
     def choose_for_all(self, starts: list[Penalty]) -> None:
-        """The penalty best for all small levels together, by steps from the best of starts."""
-        for _ in range(ROUNDS):
-            self._evaluate(starts, self.small)
-            best = min(self.table, key=lambda penalty: self.table[penalty][self.small].sum())
-            gain = self.loss[self.small].sum() - self.table[best][self.small].sum()
-            if not gain > WORTH * self.table[best][self.small].sum():
+        """The penalty best for all small levels together, by steps from the best start of each prior."""
+        self._evaluate(starts, self.small)
+        least = min(self._loss_of_all(start) for start in starts)
+        ends = []
+        for prior in dict.fromkeys(start.prior for start in starts):
+            start = min((s for s in starts if s.prior == prior), key=self._loss_of_all)
+            if self._loss_of_all(start) <= NEAR * least:
+                ends.append(self._walk(start))
+        best = min(ends, key=self._loss_of_all)
+        for level in self.small:
+            self.best[level], self.loss[level] = best, self.table[best][level]
+
+    def _walk(self, best: Penalty) -> Penalty:
+        """Where steps that gain enough lead from here."""
+        for _ in range(ROUNDS - 1):
+            near = self._neighbours(best, True)
+            self._evaluate(near, self.small)
+            nearest = min(near, key=self._loss_of_all, default=best)
+            if not (1 + WORTH) * self._loss_of_all(nearest) < self._loss_of_all(best):
                 break
-            for level in self.small:
-                self.best[level], self.loss[level] = best, self.table[best][level]
-            starts = self._neighbours(best, True)
+            best = nearest
+        return best
+
+    def _loss_of_all(self, penalty: Penalty) -> float:
+        return float(self.table[penalty][self.small].sum())
 
     def choose_for_each(self) -> None:
         """At a level, the penalty that gains enough over the common one; large ones from the bottom up."""
@@ -252,7 +269,7 @@ def node_levels(problem: Problem) -> NDArray[np.int64]:
 def sample_trials(problem: Problem, levels: NDArray[np.int64]) -> tuple[list[Trial], NDArray[np.int64]]:
     """Trials of some nodes of each level; and for each node the level whose penalty it takes."""
     keys = row_keys(problem.X, problem.y)
-    held = _is_held_out(problem, keys)
+    held = is_held_out(keys, problem.y, problem.tree.n_classes)
     trials: list[Trial] = []
     groups = np.zeros(levels.max(initial=0) + 1, dtype=np.int64)
     for level in range(len(groups)):
@@ -294,12 +311,12 @@ def _trial(
     return Trial(v, 0, np.concatenate([train, test]), len(train), count_distinct(keys[test]), is_large)
 
 
-def _is_held_out(problem: Problem, keys: NDArray[np.uint64]) -> NDArray[np.bool_]:
+def is_held_out(keys: NDArray[np.uint64], y: NDArray[np.int32], n_classes: int) -> NDArray[np.bool_]:
     """HELD_OUT of the rows by their keys, but of no class the one with the largest key.
 
     Rows that are the same are held out together: otherwise what is held out would be known,
     and a row of weight 2 would not be the same as two rows.
     """
-    last = np.zeros(problem.tree.n_classes, dtype=np.uint64)
-    np.maximum.at(last, problem.y, keys)
-    return (keys < np.uint64(HELD_OUT * 2**64)) & (keys < last[problem.y])
+    last = np.zeros(n_classes, dtype=np.uint64)
+    np.maximum.at(last, y, keys)
+    return (keys < np.uint64(HELD_OUT * 2**64)) & (keys < last[y])

@@ -12,16 +12,16 @@ from scipy import sparse
 from scipy.stats import entropy
 from sklearn.utils.extmath import row_norms
 
-from .centroids import class_centroids
+from .centroids import class_centroids, is_dense
 from .clusters import cluster_centroids
-from .inference import check_memory
+from .inference import check_memory, path_log_proba
 from .label_tree import LabelTree
 from .node_weights import NodeWeights, key_features
 from .packed_weights import PackedWeights
-from .priors import Penalties
+from .priors import Penalties, Penalty
 from .progress import Progress
-from .regularization import choose_penalties, search_penalties
-from .row_keys import row_keys
+from .regularization import C_STEP, choose_penalties, is_held_out, mean_square_norm, search_penalties, usual_C
+from .row_keys import count_distinct, mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
@@ -30,6 +30,13 @@ from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitenin
 # narrow tree's log-loss is less than UNCERTAIN of the labels' entropy. Else they cost some.
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
+
+# A tree of recurring features is tried with classes of TRIED rows, at most MOST of one, of which MIN_ASKED different ones
+# can be held out. It is taken where their log-loss is less than BETTER of what the usual tree gives them.
+TRIED = 2**15
+MOST = 64
+MIN_ASKED = 300
+BETTER = 0.75
 
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
@@ -93,6 +100,7 @@ def train_trees(
     if whitening is not None:
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
+    params = params | {"recurring": are_recurring_better(rows, params, copy.deepcopy(rng))}
     if params["arity"] == "auto":
         # from the same random numbers as a fit with the arity that comes out
         params = params | {"arity": choose_arity(rows, params, copy.deepcopy(rng))}
@@ -127,6 +135,49 @@ def choose_arity(rows: Rows, params: dict[str, Any], rng: np.random.RandomState)
     return WIDE if search and search.loss.sum() < UNCERTAIN * entropy(frequency) else NARROW
 
 
+def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> bool:
+    """Whether a k-means tree of recurring features foretells more of rows that it was not built of."""
+    if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or is_dense(rows.X, rows.weights):
+        return False
+    some = some_classes(rows)
+    keys = row_keys(some.X, some.y)
+    held = is_held_out(keys, some.y, len(some.classes))
+    arity = NARROW if params["arity"] == "auto" else params["arity"]
+    if count_distinct(keys[held]) < MIN_ASKED or len(some.classes) <= arity:
+        return False
+    known, asked = (replace(some, X=some.X[of], y=some.y[of], weights=some.weights[of]) for of in (~held, held))
+    seed, losses = rng.randint(2**31 - 1), []
+    for recurring in (False, True):
+        how = params | {"arity": arity, "n_trees": 1, "recurring": recurring}
+        [tree] = build_trees(known, how, copy.deepcopy(rng))
+        problem = problem_of(known, tree, params, seed)
+        problem.penalties = Penalties.of_nodes([usual_penalty(problem)] * tree.n_inner)
+        weights = ascend_nodes(problem, params["n_jobs"], Progress(0)).weights
+        losses.append(-path_log_proba([(tree, weights)], asked.X, asked.y, params["n_jobs"]) @ asked.weights)
+    return bool(losses[1] < BETTER * losses[0])
+
+
+def some_classes(rows: Rows) -> Rows:
+    """Classes drawn at random with TRIED rows in all; MOST of a class, and these in an order of their own."""
+    n_rows = np.minimum(np.bincount(rows.y, minlength=len(rows.classes)), MOST)
+    drawn = np.argsort(mixed(np.arange(len(n_rows), dtype=np.uint64)))
+    chosen = np.zeros(len(n_rows), dtype=bool)
+    chosen[drawn[np.cumsum(n_rows[drawn]) <= TRIED]] = True
+    kept = np.flatnonzero(chosen[rows.y])
+    # keys say which rows are held out, and must not say which are drawn
+    kept = kept[np.lexsort((mixed(row_keys(rows.X[kept], rows.y[kept])), rows.y[kept]))]
+    first = np.searchsorted(rows.y[kept], rows.y[kept])
+    kept = kept[np.arange(len(kept)) - first < MOST]
+    y = (np.cumsum(chosen) - 1)[rows.y[kept]].astype(np.int32)
+    return Rows(rows.X[kept], y, rows.weights[kept], rows.classes[chosen])
+
+
+def usual_penalty(problem: Problem) -> Penalty:
+    """One that is never far off, to compare trees by."""
+    prior, scale = ("centroid", 16) if problem.has_negative else ("naive_bayes", 2)
+    return Penalty(usual_C(problem) * C_STEP**3, prior, scale / np.sqrt(mean_square_norm(problem)))
+
+
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:
     """The trees that params ask for, their leaves in the order of classes."""
     arity, n_classes = params["arity"], len(rows.classes)
@@ -139,7 +190,7 @@ def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) 
     if n_classes <= arity:
         trees = [balanced_tree(n_classes, arity) for _ in seeds]
     else:
-        centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes, n_jobs)
+        centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes, n_jobs, params["recurring"])
         trees = cluster_centroids(centroids, frequency, arity, seeds, n_jobs)
     return [tree.with_labels(rows.classes) for tree in trees]
 

@@ -128,13 +128,14 @@ def kmeans_tree(
     arity: int = 16,
     *,
     sample_weight: ArrayLike | None = None,
+    recurring: bool = False,
     random_state: Any = None,
     n_jobs: int | None = None,
 ) -> LabelTree:
     """Tree from spherical k-means of the class centroids.
 
     A class is the mean direction of its rows; of sparse rows, with what only some of them have
-    raised, or lowered where rows are few a class. The classes are cut in two by spherical
+    raised, or lowered where rows are few a class, or `recurring` is asked for. The classes are cut in two by spherical
     2-means with both halves of like mass, and again, down to single classes; a class weighs
     (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
     parents so that none has more than `arity` children and the mean depth, each class by its
@@ -152,6 +153,10 @@ def kmeans_tree(
     arity : int, default=16
         Most children a node may have.
     sample_weight : array-like of shape (n_samples,), default=None
+    recurring : bool, default=False
+        Whether features count by how surely they come again in other rows of a class. That is better
+        where rows of a class have much that differs by chance.
+        :class:`~sk_hsm.HierarchicalSoftmaxClassifier` finds out which is.
     random_state : int, RandomState instance or None, default=None
         Draws the classes from which k-means starts.
     n_jobs : int or None, default=None
@@ -181,7 +186,7 @@ def kmeans_tree(
     if len(classes) <= arity:
         return balanced_tree(len(classes), arity).with_labels(classes)
     seed = check_random_state(random_state).randint(2**31 - 1)
-    centroids = class_centroids(X, y, weights, len(classes), n_jobs)
+    centroids = class_centroids(X, y, weights, len(classes), n_jobs, recurring)
     frequency = np.bincount(y, weights=weights, minlength=len(classes))
     [tree] = cluster_centroids(centroids, frequency, arity, [seed], n_jobs)
     return tree.with_labels(classes)
