@@ -17,8 +17,8 @@ from .validation import kernel_rows
 
 # Values of rows that are looked at in one go, by a thread.
 AT_ONCE = 2**22
-# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs. Where only what recurs is to
-# count, this to the power RECURRING.
+# Of classes with fewer rows than FEW on average, a feature counts as far as it recurs; where recurring ones
+# are asked for, to the power RECURRING.
 FEW = 3
 RECURRING = 4
 # What other rows of its classes weigh, over those that have a feature, for that to be known:
@@ -42,8 +42,8 @@ def class_centroids(
 ) -> sparse.csr_array:
     """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
 
-    Summed in float64 and then rounded, so that they do not depend on the order of rows. What comes again in
-    other rows of a class counts most where it is recurring features that are asked for, else what only some have.
+    Summed in float64 and then rounded, so that they do not depend on the order of rows. Features count by
+    how far they recur in a class where that is asked for.
     """
     lengths = row_norms(X)
     scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)

@@ -31,12 +31,13 @@ from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitenin
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
 
-# A tree of recurring features is tried with classes of TRIED rows, at most MOST of one, of which MIN_ASKED different ones
-# can be held out. It is taken where their log-loss is less than BETTER of what the usual tree gives them.
+# A tree of recurring features is tried with classes of TRIED rows, at most MOST of one, of which MIN_ASKED
+# different ones can be held out. It is taken where their log-loss is less than BETTER of the usual tree's.
 TRIED = 2**15
 MOST = 64
 MIN_ASKED = 300
 BETTER = 0.75
+PASSES = 5  # are enough to compare
 
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
@@ -101,6 +102,8 @@ def train_trees(
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
     params = params | {"recurring": are_recurring_better(rows, params, copy.deepcopy(rng))}
+    if params["recurring"]:
+        progress.say("classes are clustered by features that recur: rows held out are likelier so")
     if params["arity"] == "auto":
         # from the same random numbers as a fit with the arity that comes out
         params = params | {"arity": choose_arity(rows, params, copy.deepcopy(rng))}
@@ -145,12 +148,12 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
     arity = NARROW if params["arity"] == "auto" else params["arity"]
     if count_distinct(keys[held]) < MIN_ASKED or len(some.classes) <= arity:
         return False
-    known, asked = (replace(some, X=some.X[of], y=some.y[of], weights=some.weights[of]) for of in (~held, held))
+    known, asked = (Rows(some.X[of], some.y[of], some.weights[of], some.classes) for of in (~held, held))
     seed, losses = rng.randint(2**31 - 1), []
     for recurring in (False, True):
-        how = params | {"arity": arity, "n_trees": 1, "recurring": recurring}
+        how = params | {"arity": arity, "n_trees": 1, "recurring": recurring, "max_iter": PASSES}
         [tree] = build_trees(known, how, copy.deepcopy(rng))
-        problem = problem_of(known, tree, params, seed)
+        problem = problem_of(known, tree, how, seed)
         problem.penalties = Penalties.of_nodes([usual_penalty(problem)] * tree.n_inner)
         weights = ascend_nodes(problem, params["n_jobs"], Progress(0)).weights
         losses.append(-path_log_proba([(tree, weights)], asked.X, asked.y, params["n_jobs"]) @ asked.weights)
@@ -175,7 +178,7 @@ def some_classes(rows: Rows) -> Rows:
 def usual_penalty(problem: Problem) -> Penalty:
     """One that is never far off, to compare trees by."""
     prior, scale = ("centroid", 16) if problem.has_negative else ("naive_bayes", 2)
-    return Penalty(usual_C(problem) * C_STEP**3, prior, scale / np.sqrt(mean_square_norm(problem)))
+    return Penalty(usual_C(problem) * C_STEP**5, prior, scale / np.sqrt(mean_square_norm(problem)))
 
 
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:

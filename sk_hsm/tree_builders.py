@@ -135,9 +135,9 @@ def kmeans_tree(
     """Tree from spherical k-means of the class centroids.
 
     A class is the mean direction of its rows; of sparse rows, with what only some of them have
-    raised, or lowered where rows are few a class, or `recurring` is asked for. The classes are cut in two by spherical
-    2-means with both halves of like mass, and again, down to single classes; a class weighs
-    (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
+    raised, or lowered where rows are few a class or with `recurring`. The classes are cut in two
+    by spherical 2-means with both halves of like mass, and again, down to single classes; a class
+    weighs (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
     parents so that none has more than `arity` children and the mean depth, each class by its
     weight, is as small as it can be: frequent classes come near to the root.
 

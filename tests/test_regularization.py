@@ -233,3 +233,24 @@ def test_auto_arity_leaves_a_given_tree_as_it_is():
     X, y = digits()
     tree = HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(X, y).tree_
     assert HierarchicalSoftmaxClassifier(tree, arity="auto", random_state=0).fit(X, y).tree_.arity == 3
+
+
+@pytest.mark.parametrize(("start", "expected"), [(1.01, "naive_bayes"), (1.2, "none")])
+def test_starts_nearly_as_good_as_the_best_are_followed(monkeypatch, start, expected):
+    X, y = digits()
+    problem = regularization.Problem(
+        sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32),
+        balanced_tree(10, 4), True, 0.01, 10, 0,
+    )  # fmt: skip
+    trials, levels = regularization.sample_trials(problem, regularization.node_levels(problem))
+    search = regularization.Search(problem, trials, levels, True, None)
+    penalties = [regularization.Penalty(1.0, "none", 0.0), regularization.Penalty(1.0, "naive_bayes", 1.0)]
+
+    def by_level(penalties, levels, problem):
+        """Steps gain with naive Bayes only, and with smaller scales."""
+        loss = [1.0 if p.prior == "none" else start * p.scale**0.5 for p in penalties]
+        return np.tile(np.array(loss)[:, None] / len(search.best), (1, len(search.best)))
+
+    monkeypatch.setattr(search, "_by_level", by_level)
+    search.choose_for_all(penalties)
+    assert {search.best[level].prior for level in search.small} == {expected}

@@ -3,9 +3,9 @@
 ``python docs/benchmarks/trees.py --data nextitem_ml100k`` is a first taste, in an environment that has this
 package. A tree is written ``huffman``, ``kmeans,arity=64`` or ``kmeans,balance=0,slack=0.7``: its name, and
 what differs from the default; balance, n_init, slack and small are constants of sk_hsm/clusters.py, dense is
-one of sk_hsm/centroids.py. With ``small=1e9`` all nodes are cut in two and in two again, as those of sparse
-rows are. `C` and the prior choose themselves for each tree. What is measured is appended to a file at once,
-and not measured again.
+one of sk_hsm/centroids.py, and ``recurring=1`` is that parameter of kmeans_tree. With ``small=1e9`` all nodes
+are cut in two and in two again, as those of sparse rows are. `C` and the prior choose themselves for each
+tree. What is measured is appended to a file at once, and not measured again.
 ``--across nll p1`` prints what there is, all data sets beside each other, and measures nothing.
 """
 
@@ -30,6 +30,7 @@ RESULTS = Path(__file__).parent / "results" / "trees.json"
 DATA = ["nextitem_ml100k", "nextword_gcide", "lemma_ru_10k", "lemma_ru", "lemma_pl_noun"]
 DATA += ["lemma_ru_dense", "lemma_ru_dense_3"]
 BUILDERS = ["kmeans", "huffman", "sorted", "permuted"]
+OTHERS = {"arity": 16, "dense": centroids.DENSE, "recurring": 0}
 CONSTANTS = {"balance": "0 0.75 1", "n_init": "1", "slack": "0.05 0.7", "small": "1e9"}
 ARITIES = (2, 4, 8, 32, 64, 128)
 TREES = [
@@ -37,6 +38,7 @@ TREES = [
     *(f"kmeans,{name}={value}" for name, values in CONSTANTS.items() for value in values.split()),
     *(f"kmeans,arity={arity}" for arity in ARITIES),
     "kmeans,dense=0,small=1e9",
+    "kmeans,recurring=1",
 ]
 COLUMNS = {  # heading: (field, digits)
     "P@1": ("p1", 4),
@@ -54,11 +56,11 @@ COLUMNS = {  # heading: (field, digits)
 def parse_tree(text: str) -> tuple[str, int, dict]:
     """``kmeans,arity=64,balance=0`` as builder, arity, and constants of k-means."""
     builder, *settings = text.split(",")
-    values = {"arity": 16, "dense": centroids.DENSE}
+    values = OTHERS.copy()
     values |= {name: getattr(clusters, name.upper()) for name in CONSTANTS}
     values |= {name: json.loads(value) for name, value in (part.split("=") for part in settings)}
-    if builder not in BUILDERS or len(values) > 2 + len(CONSTANTS):
-        known = ["arity", "dense", *CONSTANTS]
+    if builder not in BUILDERS or len(values) > len(OTHERS) + len(CONSTANTS):
+        known = [*OTHERS, *CONSTANTS]
         raise ValueError(f"{text!r} is no tree: it is one of {BUILDERS} and {known}")
     return builder, values.pop("arity"), {name.upper(): value for name, value in values.items()}
 
@@ -70,9 +72,11 @@ def build(tree: str, X, y, seed: int, threads: int) -> LabelTree:
     if builder == "huffman":
         return tree_builders.huffman_tree(counts, arity).with_labels(classes)
     if builder == "kmeans":
-        dense = constants.pop("DENSE")
+        dense, recurring = constants.pop("DENSE"), bool(constants.pop("RECURRING"))
         with patch.object(centroids, "DENSE", dense), patch.multiple(clusters, **constants):
-            return tree_builders.kmeans_tree(X, y, arity, random_state=seed, n_jobs=threads)
+            return tree_builders.kmeans_tree(
+                X, y, arity, recurring=recurring, random_state=seed, n_jobs=threads
+            )
     labels = np.random.default_rng(seed).permutation(classes) if builder == "permuted" else classes
     return tree_builders.balanced_tree(len(classes), arity).with_labels(labels)
 

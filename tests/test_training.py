@@ -1,0 +1,143 @@
+"""Which features k-means trees are made of, by rows that no tree was made of."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from sk_hsm import HierarchicalSoftmaxClassifier, training
+from sk_hsm.centroids import class_centroids, recurrence
+from sk_hsm.regularization import is_held_out
+from sk_hsm.row_keys import row_keys
+from sk_hsm.tree_builders import huffman_tree, kmeans_tree
+
+N_CLASSES = 500
+
+
+def chance_rows(n_chance, seed, n_rows=5):
+    """Rows with three features of their class, each shared by some classes, and others at random."""
+    rng = np.random.default_rng(seed)
+    y = np.repeat(np.arange(N_CLASSES), n_rows)
+    X = np.zeros((len(y), 27 + 90), dtype=np.float32)
+    np.put_along_axis(X, np.stack([y // 9**k % 9 + 9 * k for k in range(3)], axis=1), 1, axis=1)
+    shuffled = rng.permuted(np.tile(np.arange(27, 27 + 90), (len(y), 1)), axis=1)
+    np.put_along_axis(X, shuffled[:, :n_chance], 1, axis=1)
+    return sparse.csr_array(X), y
+
+
+def rows_of(X, y):
+    return training.Rows(X, y.astype(np.int32), np.ones(len(y)), np.arange(y.max() + 1))
+
+
+def is_recurring(clf, X, y):
+    """Which of the two trees a model has; it must be one of them."""
+    trees = [kmeans_tree(X, y, recurring=recurring, random_state=0) for recurring in (False, True)]
+    same = [np.array_equal(clf.tree_.parents, tree.parents) for tree in trees]
+    assert sum(same) == 1
+    return same[1]
+
+
+@pytest.mark.parametrize(("n_chance", "recurring"), [(1, False), (6, True), (9, True)])
+def test_where_rows_differ_by_chance_the_tree_is_of_what_recurs(n_chance, recurring):
+    X, y = chance_rows(n_chance, 0)
+    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
+    assert is_recurring(clf, X, y) == recurring
+
+
+def test_that_tree_foretells_new_rows_best():
+    (X, y), (X_test, y_test) = chance_rows(6, 0), chance_rows(6, 1)
+    others = kmeans_tree(X, y, random_state=0), huffman_tree(np.full(N_CLASSES, 5), 16)
+    nll = [
+        -HierarchicalSoftmaxClassifier(tree, random_state=0).fit(X, y).log_proba_of(X_test, y_test).mean()
+        for tree in ("kmeans", *others)
+    ]
+    assert nll[0] < 0.7 * min(nll[1:])
+
+
+def test_recurring_features_count_by_the_fourth_power_of_what_recurs():
+    X, y = chance_rows(6, 0)
+    weights = np.random.default_rng(1).random(len(y)) + 0.5
+    lengths = np.sqrt(X.multiply(X).sum(axis=1))
+    sums = np.zeros((N_CLASSES, X.shape[1]))
+    np.add.at(sums, y, X.toarray() * (weights / lengths)[:, None])
+    columns = np.tile(np.arange(X.shape[1], dtype=np.int32), N_CLASSES)
+    share = recurrence(X, y.astype(np.int32), weights, weights / lengths, columns, sums.ravel())
+    expected = sums * share**4
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    got = class_centroids(X, y.astype(np.int32), weights, N_CLASSES, recurring=True)
+    np.testing.assert_allclose(got.toarray(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_choice_does_not_depend_on_the_order_of_rows_or_n_jobs():
+    X, y = chance_rows(6, 0)
+    order = np.random.default_rng(1).permutation(len(y))
+    fits = [
+        HierarchicalSoftmaxClassifier(random_state=0, n_jobs=n_jobs).fit(X[rows], y[rows])
+        for rows, n_jobs in ((slice(None), 1), (slice(None), 2), (order, 1))
+    ]
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.tree_.parents, fits[0].tree_.parents)
+
+
+def test_what_is_tried_is_bounded_and_as_much_of_it_held_out_as_elsewhere(monkeypatch):
+    monkeypatch.setattr(training, "TRIED", 2000)
+    monkeypatch.setattr(training, "MOST", 12)
+    X, y = chance_rows(6, 0, n_rows=40)
+    some = training.some_classes(rows_of(X, y))
+    counts = np.bincount(some.y)
+    assert len(counts) == len(some.classes) == 2000 // 12
+    assert (counts == 12).all()
+    held = is_held_out(row_keys(some.X, some.y), some.y, len(some.classes))
+    assert 0.15 < held.mean() < 0.25
+    # rows keep their labels
+    full = X.toarray()
+    of = {label: {row.tobytes() for row in full[y == label]} for label in some.classes}
+    assert all(
+        row.tobytes() in of[label] for row, label in zip(some.X.toarray(), some.classes[some.y], strict=True)
+    )
+
+
+def test_the_rows_tried_do_not_depend_on_their_order():
+    X, y = chance_rows(6, 0)
+    rows, order = rows_of(X, y), np.random.default_rng(1).permutation(len(y))
+    one = training.some_classes(rows)
+    other = training.some_classes(replace(rows, X=X[order], y=rows.y[order]))
+    np.testing.assert_array_equal(one.y, other.y)
+    np.testing.assert_array_equal(one.X.toarray(), other.X.toarray())
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        {"tree": "huffman"},
+        {"tree": "balanced"},
+        {"tree": huffman_tree(np.ones(N_CLASSES), 16)},
+        {"arity": 512},
+    ],
+)
+def test_nothing_is_tried_where_no_clusters_are_made(monkeypatch, what):
+    monkeypatch.setattr(training, "some_classes", None)
+    X, y = chance_rows(6, 0)
+    if "arity" in what:
+        monkeypatch.undo()
+        monkeypatch.setattr(training, "build_trees", None)
+    params = HierarchicalSoftmaxClassifier(**what).get_params()
+    assert not training.are_recurring_better(rows_of(X, y), params, np.random.RandomState(0))
+
+
+def test_few_rows_and_dense_rows_decide_nothing(monkeypatch):
+    monkeypatch.setattr(training, "build_trees", None)
+    params = HierarchicalSoftmaxClassifier().get_params()
+    X, y = chance_rows(6, 0, n_rows=2)
+    assert not training.are_recurring_better(rows_of(X, y), params, np.random.RandomState(0))
+    dense = sparse.csr_array(np.random.default_rng(0).random((2500, 20)).astype(np.float32))
+    rows = rows_of(dense, np.repeat(np.arange(N_CLASSES), 5))
+    assert not training.are_recurring_better(rows, params, np.random.RandomState(0))
+
+
+def test_several_trees_are_of_one_kind():
+    X, y = chance_rows(6, 0)
+    one, three = (HierarchicalSoftmaxClassifier(n_trees=n, random_state=0).fit(X, y) for n in (1, 3))
+    np.testing.assert_array_equal(three.trees_[0].parents, one.tree_.parents)
+    assert is_recurring(one, X, y)
