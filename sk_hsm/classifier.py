@@ -44,8 +44,10 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     ----------
     tree : {"kmeans", "huffman", "balanced"}, LabelTree or array-like of int, default="kmeans"
         How the classes are put into a tree. "kmeans" clusters the class centroids, so that
-        classes which look alike share a path; "huffman" puts frequent classes near the root;
-        "balanced" divides the sorted labels evenly. A :class:`~sk_hsm.LabelTree` is used as
+        classes which look alike share a path. Of sparse rows, some are held out to decide which
+        features count most: those that only some rows of a class have, or those that recur.
+        "huffman" puts frequent classes near the root; "balanced" divides the sorted labels
+        evenly. A :class:`~sk_hsm.LabelTree` is used as
         it is: its labels must be those of y. An array is the parents for
         :meth:`LabelTree.from_parents`, its leaves taken in the order of the sorted labels.
     arity : int or "auto", default=16

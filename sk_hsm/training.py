@@ -167,8 +167,8 @@ def some_classes(rows: Rows) -> Rows:
     chosen = np.zeros(len(n_rows), dtype=bool)
     chosen[drawn[np.cumsum(n_rows[drawn]) <= TRIED]] = True
     kept = np.flatnonzero(chosen[rows.y])
-    # keys say which rows are held out, and must not say which are drawn
-    kept = kept[np.lexsort((mixed(row_keys(rows.X[kept], rows.y[kept])), rows.y[kept]))]
+    # keys say which rows are held out, and must not say which are drawn; a class may be too large to copy
+    kept = kept[np.lexsort((mixed(row_keys(rows.X, rows.y)[kept]), rows.y[kept]))]
     first = np.searchsorted(rows.y[kept], rows.y[kept])
     kept = kept[np.arange(len(kept)) - first < MOST]
     y = (np.cumsum(chosen) - 1)[rows.y[kept]].astype(np.int32)
