@@ -93,7 +93,7 @@ def search_penalties(
 
 
 def _first_C(problem: Problem, C: float | str) -> list[float]:
-    return [_rounded(usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
+    return [_rounded(_usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
 
 
 def _open_priors(problem: Problem, prior: str | None) -> list[str]:
@@ -107,15 +107,15 @@ def _open_priors(problem: Problem, prior: str | None) -> list[str]:
     return [prior or "none"]
 
 
-def mean_square_norm(problem: Problem) -> float:
+def _mean_square_norm(problem: Problem) -> float:
     weights = problem.row_weights.astype(np.float64)
     return max(float(np.average(problem.square_norms.astype(np.float64), weights=weights)), 1e-30)
 
 
-def usual_C(problem: Problem) -> float:
+def _usual_C(problem: Problem) -> float:
     """1 / (mean square norm of a row), or as much less as leaves room to move."""
     room = MAX_WEIGHT / float(problem.row_weights.max()) / C_STEP ** FIRST_C[-1]
-    return min(max(1 / mean_square_norm(problem), 1e-30), room)
+    return min(max(1 / _mean_square_norm(problem), 1e-30), room)
 
 
 def _rounded(x: float) -> float:
@@ -141,7 +141,7 @@ class Search:
         for level in range(n_levels):
             held = [t.rows[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
-        self.scales = [_rounded(s / np.sqrt(mean_square_norm(problem))) for s in SCALES]
+        self.scales = [_rounded(s / np.sqrt(_mean_square_norm(problem))) for s in SCALES]
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
         self.table: dict[Penalty, NDArray[np.float64]] = {}
@@ -169,7 +169,7 @@ class Search:
         ends = []
         for prior in dict.fromkeys(start.prior for start in starts):
             start = min((s for s in starts if s.prior == prior), key=self._loss_of_all)
-            if self._loss_of_all(start) <= NEAR * least:
+            if not self._loss_of_all(start) > NEAR * least:
                 ends.append(self._walk(start))
         best = min(ends, key=self._loss_of_all)
         for level in self.small:

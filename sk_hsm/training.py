@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import entropy
+from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 
 from .centroids import class_centroids, is_dense
@@ -20,8 +21,8 @@ from .node_weights import NodeWeights, key_features
 from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
-from .regularization import C_STEP, choose_penalties, is_held_out, mean_square_norm, search_penalties, usual_C
-from .row_keys import count_distinct, mixed, row_keys
+from .regularization import choose_penalties, is_held_out, search_penalties
+from .row_keys import mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
@@ -31,13 +32,16 @@ from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitenin
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
 
-# A tree of recurring features is tried with classes of TRIED rows, at most MOST of one, of which MIN_ASKED
-# different ones can be held out. It is taken where their log-loss is less than BETTER of the usual tree's.
-TRIED = 2**15
+# A tree of recurring features is tried with classes of N_TRIED rows, at most MOST of one, if what is held out
+# of them tells as much as MIN_ASKED rows. It is taken where their log-loss is less than BETTER of the usual
+# tree's. Both are trained with the same C and prior, not far off for rows of length one, in up to PASSES.
+N_TRIED = 2**15
 MOST = 64
 MIN_ASKED = 300
-BETTER = 0.75
-PASSES = 5  # are enough to compare
+BETTER = 0.85
+TRIED_C = 3000.0
+TRIED_SCALE = {"naive_bayes": 1.0, "centroid": 8.0}
+PASSES = 5
 
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
@@ -140,45 +144,49 @@ def choose_arity(rows: Rows, params: dict[str, Any], rng: np.random.RandomState)
 
 def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> bool:
     """Whether a k-means tree of recurring features foretells more of rows that it was not built of."""
-    if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or is_dense(rows.X, rows.weights):
+    arity = NARROW if params["arity"] == "auto" else params["arity"]
+    if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or len(rows.classes) <= arity:
+        return False
+    if is_dense(rows.X, rows.weights):
         return False
     some = some_classes(rows)
-    keys = row_keys(some.X, some.y)
-    held = is_held_out(keys, some.y, len(some.classes))
-    arity = NARROW if params["arity"] == "auto" else params["arity"]
-    if count_distinct(keys[held]) < MIN_ASKED or len(some.classes) <= arity:
-        return False
+    held = is_held_out(row_keys(some.X, some.y), some.y, len(some.classes))
     known, asked = (Rows(some.X[of], some.y[of], some.weights[of], some.classes) for of in (~held, held))
+    # as many as tell as much where one row counts for many
+    n_asked = asked.weights.sum() ** 2 / max(np.sum(asked.weights**2), 1e-300)
+    if n_asked < MIN_ASKED or len(some.classes) <= arity:
+        return False
+    how = params | {"arity": arity, "n_trees": 1, "max_iter": PASSES}
     seed, losses = rng.randint(2**31 - 1), []
     for recurring in (False, True):
-        how = params | {"arity": arity, "n_trees": 1, "recurring": recurring, "max_iter": PASSES}
-        [tree] = build_trees(known, how, copy.deepcopy(rng))
+        [tree] = build_trees(known, how | {"recurring": recurring}, copy.deepcopy(rng))
         problem = problem_of(known, tree, how, seed)
-        problem.penalties = Penalties.of_nodes([usual_penalty(problem)] * tree.n_inner)
+        prior = "centroid" if problem.has_negative else "naive_bayes"
+        penalty = Penalty(TRIED_C, prior, TRIED_SCALE[prior])
+        problem.penalties = Penalties.of_nodes([penalty] * tree.n_inner)
         weights = ascend_nodes(problem, params["n_jobs"], Progress(0)).weights
         losses.append(-path_log_proba([(tree, weights)], asked.X, asked.y, params["n_jobs"]) @ asked.weights)
     return bool(losses[1] < BETTER * losses[0])
 
 
 def some_classes(rows: Rows) -> Rows:
-    """Classes drawn at random with TRIED rows in all; MOST of a class, and these in an order of their own."""
+    """Classes of N_TRIED rows in all, MOST different ones of each, of length one and mean weight one."""
     n_rows = np.minimum(np.bincount(rows.y, minlength=len(rows.classes)), MOST)
     drawn = np.argsort(mixed(np.arange(len(n_rows), dtype=np.uint64)))
     chosen = np.zeros(len(n_rows), dtype=bool)
-    chosen[drawn[np.cumsum(n_rows[drawn]) <= TRIED]] = True
+    chosen[drawn[np.cumsum(n_rows[drawn]) <= N_TRIED]] = True
     kept = np.flatnonzero(chosen[rows.y])
     # keys say which rows are held out, and must not say which are drawn; a class may be too large to copy
-    kept = kept[np.lexsort((mixed(row_keys(rows.X, rows.y)[kept]), rows.y[kept]))]
-    first = np.searchsorted(rows.y[kept], rows.y[kept])
-    kept = kept[np.arange(len(kept)) - first < MOST]
+    keys = mixed(row_keys(rows.X, rows.y)[kept])
+    keys, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    weights = np.bincount(which, weights=rows.weights[kept] / rows.weights.max())
+    kept = kept[first]
+    order = np.lexsort((keys, rows.y[kept]))
+    kept, weights = kept[order], weights[order]
+    few = np.arange(len(kept)) - np.searchsorted(rows.y[kept], rows.y[kept]) < MOST
+    kept, weights = kept[few], weights[few]
     y = (np.cumsum(chosen) - 1)[rows.y[kept]].astype(np.int32)
-    return Rows(rows.X[kept], y, rows.weights[kept], rows.classes[chosen])
-
-
-def usual_penalty(problem: Problem) -> Penalty:
-    """One that is never far off, to compare trees by."""
-    prior, scale = ("centroid", 16) if problem.has_negative else ("naive_bayes", 2)
-    return Penalty(usual_C(problem) * C_STEP**5, prior, scale / np.sqrt(mean_square_norm(problem)))
+    return Rows(normalize(rows.X[kept]), y, weights / weights.mean(), rows.classes[chosen])
 
 
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:

@@ -254,3 +254,5 @@ def test_starts_nearly_as_good_as_the_best_are_followed(monkeypatch, start, expe
     monkeypatch.setattr(search, "_by_level", by_level)
     search.choose_for_all(penalties)
     assert {search.best[level].prior for level in search.small} == {expected}
+    # as far as the rounds lead
+    assert {search.best[level].scale for level in search.small} == ({2.0**-4} if start < 1.1 else {0.0})

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.preprocessing import normalize
 
 from sk_hsm import HierarchicalSoftmaxClassifier, training
 from sk_hsm.centroids import class_centroids, recurrence
@@ -26,6 +27,16 @@ def chance_rows(n_chance, seed, n_rows=5):
     return sparse.csr_array(X), y
 
 
+def paired_rows(seed, n_rows=10):
+    """Rows with a feature that two classes share, and one at random that rows of half of all classes have."""
+    y = np.repeat(np.arange(N_CLASSES), n_rows)
+    X = np.zeros((len(y), N_CLASSES // 2 + 60), dtype=np.float32)
+    X[np.arange(len(y)), y // 2] = 1
+    chance = np.random.default_rng(seed).integers(0, 30, len(y))
+    X[np.arange(len(y)), N_CLASSES // 2 + 30 * (y % 2) + chance] = 1
+    return sparse.csr_array(X), y
+
+
 def rows_of(X, y):
     return training.Rows(X, y.astype(np.int32), np.ones(len(y)), np.arange(y.max() + 1))
 
@@ -38,11 +49,17 @@ def is_recurring(clf, X, y):
     return same[1]
 
 
-@pytest.mark.parametrize(("n_chance", "recurring"), [(1, False), (6, True), (9, True)])
-def test_where_rows_differ_by_chance_the_tree_is_of_what_recurs(n_chance, recurring):
-    X, y = chance_rows(n_chance, 0)
-    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
-    assert is_recurring(clf, X, y) == recurring
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("n_chance", [6, 9])
+def test_where_rows_differ_by_chance_the_tree_is_of_what_recurs(n_chance, seed):
+    X, y = chance_rows(n_chance, seed)
+    assert is_recurring(HierarchicalSoftmaxClassifier(random_state=0).fit(X, y), X, y)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_where_what_does_not_recur_tells_kinds_of_classes_apart_it_counts(seed):
+    X, y = paired_rows(seed)
+    assert not is_recurring(HierarchicalSoftmaxClassifier(random_state=0).fit(X, y), X, y)
 
 
 def test_that_tree_foretells_new_rows_best():
@@ -80,18 +97,75 @@ def test_the_choice_does_not_depend_on_the_order_of_rows_or_n_jobs():
         np.testing.assert_array_equal(other.tree_.parents, fits[0].tree_.parents)
 
 
-def test_what_is_tried_is_bounded_and_as_much_of_it_held_out_as_elsewhere(monkeypatch):
-    monkeypatch.setattr(training, "TRIED", 2000)
+@pytest.mark.parametrize("scale", [1e-15, 0.01, 3, 1e15])
+@pytest.mark.parametrize("signed", [False, True])
+def test_the_choice_does_not_depend_on_the_scale_or_the_signs_of_features(scale, signed):
+    X, y = chance_rows(9, 0)
+    X = X * np.float32(scale)
+    if signed:
+        X = X @ sparse.diags_array(np.float32([-1, 1] * X.shape[1])[: X.shape[1]])
+    params = HierarchicalSoftmaxClassifier().get_params()
+    assert training.are_recurring_better(rows_of(sparse.csr_array(X), y), params, np.random.RandomState(0))
+
+
+@pytest.mark.parametrize("weight", [1e-50, 1e-4, 3, 1e30])
+def test_the_choice_does_not_depend_on_the_unit_of_weights(weight):
+    rows = rows_of(*chance_rows(9, 0))
+    params = HierarchicalSoftmaxClassifier().get_params()
+    weighted = replace(rows, weights=np.full(len(rows.y), weight))
+    assert training.are_recurring_better(weighted, params, np.random.RandomState(0))
+
+
+def test_one_row_that_counts_for_many_decides_nothing(monkeypatch):
+    monkeypatch.setattr(training, "build_trees", None)
+    rows = rows_of(*chance_rows(9, 0))
+    keys = row_keys(normalize(rows.X), rows.y)
+    held = np.flatnonzero(is_held_out(keys, rows.y, N_CLASSES))
+    weights = np.where(np.arange(len(rows.y)) == held[0], 1e4, 1)
+    params = HierarchicalSoftmaxClassifier().get_params()
+    heavy = replace(rows, weights=weights)
+    assert not training.are_recurring_better(heavy, params, np.random.RandomState(0))
+
+
+def test_no_tree_sees_the_rows_that_are_asked_about(monkeypatch):
+    built, asked = [], []
+    build, ask = training.build_trees, training.path_log_proba
+    monkeypatch.setattr(training, "build_trees", lambda rows, *a: built.append(rows) or build(rows, *a))
+    monkeypatch.setattr(training, "path_log_proba", lambda m, X, *a: asked.append(X) or ask(m, X, *a))
+    params = HierarchicalSoftmaxClassifier().get_params()
+    X, y = chance_rows(9, 0)
+    training.are_recurring_better(rows_of(X, y), params, np.random.RandomState(0))
+    assert len(built) == len(asked) == 2
+    for rows, X_asked in zip(built, asked, strict=True):
+        assert rows.X.shape[0] + X_asked.shape[0] == len(y)
+        known = {row.tobytes() for row in rows.X.toarray()}
+        assert not any(row.tobytes() in known for row in X_asked.toarray())
+
+
+def test_rows_that_are_the_same_are_one_of_their_weight_together():
+    X, y = chance_rows(6, 0)
+    times = np.random.default_rng(2).integers(1, 4, len(y))
+    rows = rows_of(X, y)
+    one = training.some_classes(replace(rows, weights=times.astype(float)))
+    other = training.some_classes(rows_of(X[np.repeat(np.arange(len(y)), times)], np.repeat(y, times)))
+    np.testing.assert_array_equal(one.y, other.y)
+    np.testing.assert_array_equal(one.X.toarray(), other.X.toarray())
+    np.testing.assert_allclose(one.weights, other.weights)
+
+
+@pytest.mark.parametrize("n_tried", [2000, 2**15])
+def test_what_is_tried_is_bounded_and_as_much_of_it_held_out_as_elsewhere(monkeypatch, n_tried):
+    monkeypatch.setattr(training, "N_TRIED", n_tried)
     monkeypatch.setattr(training, "MOST", 12)
     X, y = chance_rows(6, 0, n_rows=40)
     some = training.some_classes(rows_of(X, y))
     counts = np.bincount(some.y)
-    assert len(counts) == len(some.classes) == 2000 // 12
+    assert len(counts) == len(some.classes) == min(n_tried // 12, N_CLASSES)
     assert (counts == 12).all()
     held = is_held_out(row_keys(some.X, some.y), some.y, len(some.classes))
     assert 0.15 < held.mean() < 0.25
     # rows keep their labels
-    full = X.toarray()
+    full = normalize(X).toarray()
     of = {label: {row.tobytes() for row in full[y == label]} for label in some.classes}
     assert all(
         row.tobytes() in of[label] for row, label in zip(some.X.toarray(), some.classes[some.y], strict=True)
@@ -119,9 +193,6 @@ def test_the_rows_tried_do_not_depend_on_their_order():
 def test_nothing_is_tried_where_no_clusters_are_made(monkeypatch, what):
     monkeypatch.setattr(training, "some_classes", None)
     X, y = chance_rows(6, 0)
-    if "arity" in what:
-        monkeypatch.undo()
-        monkeypatch.setattr(training, "build_trees", None)
     params = HierarchicalSoftmaxClassifier(**what).get_params()
     assert not training.are_recurring_better(rows_of(X, y), params, np.random.RandomState(0))
 
