@@ -178,11 +178,11 @@ def some_classes(rows: Rows) -> Rows:
     kept = np.flatnonzero(chosen[rows.y])
     # keys say which rows are held out, and must not say which are drawn; a class may be too large to copy
     keys = mixed(row_keys(rows.X, rows.y)[kept])
-    keys, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     weights = np.bincount(which, weights=rows.weights[kept] / rows.weights.max())
-    kept = kept[first]
-    order = np.lexsort((keys, rows.y[kept]))
-    kept, weights = kept[order], weights[order]
+    # by class, and of a class by key
+    order = np.argsort(rows.y[kept[first]], kind="stable")
+    kept, weights = kept[first[order]], weights[order]
     few = np.arange(len(kept)) - np.searchsorted(rows.y[kept], rows.y[kept]) < MOST
     kept, weights = kept[few], weights[few]
     y = (np.cumsum(chosen) - 1)[rows.y[kept]].astype(np.int32)
