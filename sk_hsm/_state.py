@@ -16,9 +16,10 @@ from .multi_index import SearchIndex
 from .node_vectors import NodeVectors, vector_offsets
 from .node_weights import LINE, NodeWeights
 from .packed_weights import MARGIN, PackedWeights
+from .rescoring import Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 4
+FORMAT = 5
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
 
@@ -41,8 +42,9 @@ def pack_state(state: dict[str, Any]) -> dict[str, Any]:
     if "tree_" in state:
         state["tree_"] = state["tree_"].__getstate__()
         state["node_weights_"] = state["node_weights_"].to_arrays()
-    if "_index" in state:
-        state["_index"] = state["_index"].to_arrays()
+    for name in ("_index", "rescoring_"):
+        if name in state:
+            state[name] = state[name].to_arrays()
     if "trees_" in state:
         state["trees_"] = [tree.__getstate__() for tree in state["trees_"]]
         state["node_weights_"] = [weights.to_arrays() for weights in state["node_weights_"]]
@@ -66,6 +68,8 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
     if "_index" in state:
         _check_layers(state)
         state["_index"] = _unpack_index(state["_index"], state["_vectors"])
+    if "rescoring_" in state:
+        state["rescoring_"] = _unpack_rescoring(state)
     if "trees_" in state:
         models = zip(state["trees_"], state["node_weights_"], strict=True)
         models = [_unpack_model(tree, weights) for tree, weights in models]
@@ -180,6 +184,25 @@ def _weight_offsets(weights: dict[str, NDArray], n_inner: int) -> list[tuple[NDA
     else:
         offsets.append((weights["key_ptr"], len(weights["keys"])))
     return offsets
+
+
+def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
+    """ValueError where arrays of a damaged model do not fit together: the kernel trusts them."""
+    rescoring = Rescoring(state["rescoring_"])
+    n, d = len(state["classes_"]), state["n_features_in_"]
+    starts, features, values = rescoring.starts, rescoring.features, rescoring.values
+    is_white = not len(rescoring.feature_weights)
+    fit = [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
+    fit += [rescoring.coefficients.shape == (2,), len(rescoring.feature_weights) in (0, d)]
+    fit += [starts[0] == 0, starts[-1] == len(values), np.all(starts[1:] >= starts[:-1])]
+    fit += [len(features) == (0 if is_white else len(values)), not is_white or np.all(np.diff(starts) == d)]
+    fit += [features.min(initial=0) >= 0, features.max(initial=0) < d]
+    if not all(fit):
+        raise ValueError(
+            f"this model is damaged: the centroids of its {n} classes do not fit its {d} features, save it "
+            "again or fit it again"
+        )
+    return rescoring
 
 
 def _unpack_index(arrays: dict[str, NDArray], vectors: NDArray[np.float32]) -> SearchIndex:

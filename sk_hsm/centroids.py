@@ -45,14 +45,9 @@ def class_centroids(
     Summed in float64 and then rounded, so that they do not depend on the order of rows. Features count by
     how far they recur in a class where that is asked for.
     """
-    lengths = row_norms(X)
-    scale = np.divide(weights, lengths, out=np.zeros(len(y)), where=lengths > 0)
-    # a power of two brings the sums of each class near to one and changes no digit
-    largest = np.zeros(n_classes)
-    np.maximum.at(largest, y, weights)
-    exponent = np.frexp(largest)[1]
-    sums = class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs)
-    n_rows = weights.sum() / max(np.count_nonzero(largest), 1)
+    scale = over_lengths(weights, X)
+    sums, exponent = sums_near_one(X, y, weights, scale, n_classes, n_jobs)
+    n_rows = weights.sum() / max(np.count_nonzero(np.bincount(y)), 1)
     if recurring or n_rows < FEW:
         exact = np.ldexp(sums.data.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
         share = recurrence(X, y, weights, scale, sums.indices, exact)
@@ -60,6 +55,27 @@ def class_centroids(
     if not (recurring or is_dense(X, weights)):
         np.copysign(np.abs(sums.data) ** power_of_means(n_rows), sums.data, out=sums.data)
     return normalize(sums, copy=False)
+
+
+def over_lengths(weights: NDArray[np.float64], X: sparse.csr_array) -> NDArray[np.float64]:
+    """What makes rows ones of length `weights`, (n_rows,); zero for rows of zeros."""
+    lengths = row_norms(X)
+    return np.divide(weights, lengths, out=np.zeros(len(weights)), where=lengths > 0)
+
+
+def sums_near_one(
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    n_classes: int,
+    n_jobs: int | None,
+) -> tuple[sparse.csr_array, NDArray[np.int32]]:
+    """class_sums over a power of two for each class, which changes no digit; and its exponents."""
+    largest = np.zeros(n_classes)
+    np.maximum.at(largest, y, weights)
+    exponent = np.frexp(largest)[1]
+    return class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs), exponent
 
 
 def is_dense(X: sparse.csr_array, weights: NDArray[np.float64]) -> bool:

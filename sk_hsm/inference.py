@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
@@ -25,6 +25,17 @@ SMALL = 2**20  # bytes that are there without a look at the system, which takes 
 Model = tuple[LabelTree, NodeWeights | PackedWeights]
 Models = Sequence[Model]  # of the same classes; their probabilities are averaged
 Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
+Answers = tuple[NDArray[np.int32], NDArray[np.float64]]
+
+
+class Rescoring(Protocol):
+    """Up to `most` classes of at least the log-probability `least` in the trees are scored again."""
+
+    most: int
+    least: float
+
+    def apply(self, rows: Rows, classes: NDArray[np.int32], log_proba: NDArray[np.float64]) -> None:
+        """Score answers again, in place, and put them in order."""
 
 
 def top_k(
@@ -34,7 +45,8 @@ def top_k(
     n_jobs: int | None,
     min_log_proba: float = -np.inf,
     beam_width: int | None = None,
-) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    rescoring: Rescoring | None = None,
+) -> Answers:
     """The k most probable classes of each row and their log-probabilities, (n_samples, k) each.
 
     Class -1 stands where fewer than k classes reach min_log_proba, or are in the beam.
@@ -44,14 +56,52 @@ def top_k(
     log_proba = np.empty((X.shape[0], k))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        if len(models) > 1:
-            forests.average_top_k(models, *rows, min_log_proba, classes[lo:hi], log_proba[lo:hi])
-        else:
-            answers = classes[lo:hi], log_proba[lo:hi]
-            paths.top_k(*models[0], *rows, min_log_proba, beam_width or 0, *answers)
+        answers = classes[lo:hi], log_proba[lo:hi]
+        if rescoring is None:
+            _search(models, rows, min_log_proba, beam_width, 0, 0.0, *answers)
+            return
+        # the best is one of those that are scored again, and k - 1 others can be among the answers
+        found = _wide_answers(hi - lo, rescoring.most + k - 1)
+        floor = min(min_log_proba, rescoring.least)
+        _search(models, rows, floor, beam_width, rescoring.most, rescoring.least, *found)
+        rescoring.apply(rows, *found)
+        for answer, of_found in zip(answers, found, strict=True):
+            answer[:] = of_found[:, :k]
+        classes[lo:hi][log_proba[lo:hi] < min_log_proba] = -1
+        log_proba[lo:hi][log_proba[lo:hi] < min_log_proba] = -np.inf
 
-    _over_chunks(X, n_jobs, run)
+    _over_chunks(X, n_jobs, run, 0 if rescoring is None else 12 * (rescoring.most + k))
     return classes, log_proba
+
+
+def _rescored(models: Models, rows: Rows, rescoring: Rescoring) -> Answers:
+    """The classes that are scored again, and their new log-probabilities; -1 and -inf for no more."""
+    answers = _wide_answers(len(rows[0]) - 1, rescoring.most)
+    _search(models, rows, rescoring.least, None, rescoring.most, rescoring.least, *answers)
+    rescoring.apply(rows, *answers)
+    return answers
+
+
+def _wide_answers(n_rows: int, width: int) -> Answers:
+    return np.empty((n_rows, width), dtype=np.int32), np.empty((n_rows, width))
+
+
+def _search(
+    models: Models,
+    rows: Rows,
+    min_log_proba: float,
+    beam_width: int | None,
+    n_likely: int,
+    likely: float,
+    classes: NDArray[np.int32],
+    log_proba: NDArray[np.float64],
+) -> None:
+    """What the trees say: likely classes, up to n_likely, and as many others as answers leave room for."""
+    limits, answers = (n_likely, likely), (classes, log_proba)
+    if len(models) > 1:
+        forests.average_top_k(models, *rows, min_log_proba, *limits, *answers)
+    else:
+        paths.top_k(*models[0], *rows, min_log_proba, beam_width or 0, *limits, *answers)
 
 
 def sparse_proba(
@@ -75,7 +125,9 @@ def sparse_proba(
     return proba
 
 
-def all_log_proba(models: Models, X: Any, n_jobs: int | None) -> NDArray[np.float64]:
+def all_log_proba(
+    models: Models, X: Any, n_jobs: int | None, rescoring: Rescoring | None = None
+) -> NDArray[np.float64]:
     """Log-probability of every class, (n_samples, n_classes)."""
     n_classes = models[0][0].n_classes
     check_fits_in_memory(
@@ -88,14 +140,22 @@ def all_log_proba(models: Models, X: Any, n_jobs: int | None) -> NDArray[np.floa
 
     def run(lo: int, hi: int, rows: Rows) -> None:
         _average(models, log_proba[lo:hi], lambda model, out: paths.all_log_proba(*model, *rows, out))
+        if rescoring is not None:
+            classes, scored = _rescored(models, rows, rescoring)
+            row, at = np.nonzero(classes >= 0)
+            log_proba[lo + row, classes[row, at]] = scored[row, at]
 
     if n_classes > 1:
-        _over_chunks(X, n_jobs, run)
+        _over_chunks(X, n_jobs, run, 0 if rescoring is None else 12 * rescoring.most)
     return log_proba
 
 
 def path_log_proba(
-    models: Models, X: Any, classes: NDArray[np.int32], n_jobs: int | None
+    models: Models,
+    X: Any,
+    classes: NDArray[np.int32],
+    n_jobs: int | None,
+    rescoring: Rescoring | None = None,
 ) -> NDArray[np.float64]:
     """Log-probability of one class a row, (n_samples,); -inf for class -1."""
     log_proba = np.empty((X.shape[0], 1))
@@ -107,8 +167,12 @@ def path_log_proba(
             log_proba[lo:hi],
             lambda model, out: paths.path_log_proba(*model, *rows, known[lo:hi], out[:, 0]),
         )
+        if rescoring is not None:
+            found, scored = _rescored(models, rows, rescoring)
+            row, at = np.nonzero(found == known[lo:hi, None])
+            log_proba[lo + row, 0] = scored[row, at]
 
-    _over_chunks(X, n_jobs, run)
+    _over_chunks(X, n_jobs, run, 0 if rescoring is None else 12 * rescoring.most)
     log_proba[classes < 0] = -np.inf
     return log_proba[:, 0]
 
@@ -131,7 +195,7 @@ def _average(
 def sample_classes(
     models: Models, X: Any, uniforms: NDArray[np.float64], n_jobs: int | None
 ) -> NDArray[np.int32]:
-    """One class for each uniform random number, (n_samples, n_draws)."""
+    """One class for each uniform random number, (n_samples, n_draws), by the trees."""
     classes = np.empty(uniforms.shape, dtype=np.int32)
     # a number draws one of the trees, and what is left of it a class
     drawn = np.minimum((uniforms * len(models)).astype(np.int32), len(models) - 1)
@@ -146,8 +210,33 @@ def sample_classes(
     return classes
 
 
-def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], None]) -> None:
-    """Call run(lo, hi, rows) for chunks of X whose copies fit in scikit-learn's working_memory."""
+def draw_again(
+    models: Models,
+    X: Any,
+    classes: NDArray[np.int32],
+    uniforms: NDArray[np.float64],
+    n_jobs: int | None,
+    rescoring: Rescoring,
+) -> None:
+    """In place of the classes that are scored again, one of these by its new probability."""
+
+    def run(lo: int, hi: int, rows: Rows) -> None:
+        found, scored = _rescored(models, rows, rescoring)
+        for i, (some, log_p) in enumerate(zip(found, scored, strict=True), start=lo):
+            again = np.isin(classes[i], some[some >= 0])
+            if again.any():
+                sums = np.cumsum(np.exp(log_p))
+                chosen = np.searchsorted(sums, uniforms[i, again] * sums[-1], side="right")
+                classes[i, again] = some[np.minimum(chosen, np.count_nonzero(log_p > -np.inf) - 1)]
+
+    _over_chunks(X, n_jobs, run, 12 * rescoring.most)
+
+
+def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], None], scratch: int = 0) -> None:
+    """Call run(lo, hi, rows) for chunks of X whose copies fit in scikit-learn's working_memory.
+
+    So do the bytes of scratch that it needs for each row.
+    """
     n = X.shape[0]
     if isinstance(X, OneRow):
         run(0, 1, X[:3])
@@ -155,7 +244,7 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
     n_threads = effective_n_jobs(n_jobs) if n > MIN_ROWS else 1
     non_zeros = X.indptr[-1] / max(n, 1) if sparse.issparse(X) else X.shape[1]
     # a chunk's values, columns and mask, and the same again while they are made
-    row_bytes = 24 * non_zeros + 64
+    row_bytes = 24 * non_zeros + 64 + scratch
     fit = int(get_config()["working_memory"] * 2**20 / row_bytes / n_threads)
     size = max(1, min(fit, max(MIN_ROWS, -(-n // (4 * n_threads)) if n_threads > 1 else n)))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -79,6 +81,22 @@ class NodeWeights(FlatArrays):
                 shifts=32 - bits,
             )
         )
+
+    def replaced(self, others: NodeWeights, by_other: NDArray[np.bool_]) -> NodeWeights:
+        """With the others' weights of the nodes for which by_other is true."""
+        new = {"shifts": np.where(by_other, others.shifts, self.shifts)}
+        runs = np.flatnonzero(np.diff(by_other, prepend=not by_other[:1].all()))
+        for name, ptr_name in (("lines", "line_ptr"), ("keys", "key_ptr"), ("buckets", "bucket_ptr")):
+            ptrs = [getattr(weights, ptr_name) for weights in (self, others)]
+            ptr = offsets(np.where(by_other, np.diff(ptrs[1]), np.diff(ptrs[0])))
+            array = getattr(self, name)
+            shape = ptr[-1], *array.shape[1:]
+            out = aligned_empty(int(np.prod(shape)), array.dtype).reshape(shape)
+            for lo, hi in pairwise([*runs, len(by_other)]):
+                source, at = (others, ptrs[1]) if by_other[lo] else (self, ptrs[0])
+                out[ptr[lo] : ptr[hi]] = getattr(source, name)[at[lo] : at[hi]]
+            new[name], new[ptr_name] = out, ptr
+        return NodeWeights(new)
 
     def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """Features, weights (n_features_of_node, arity) and bias (arity,) of one node."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Real
 from typing import Any
 
@@ -164,8 +165,8 @@ class Predictions:
         n_samples = check_count("n_samples", n_samples)
         X = self._queries(X)
         inference.check_fits_in_memory(f"sample of {n_samples} labels", X.shape[0], 24 * n_samples, "fewer")
-        uniforms = check_random_state(random_state).random_sample((X.shape[0], n_samples))
-        return self.classes_[self._sample(X, uniforms)]
+        rng = check_random_state(random_state)
+        return self.classes_[self._sample(X, lambda: rng.random_sample((X.shape[0], n_samples)))]
 
     def _queries(self, X: Any) -> Any:
         """What is asked about, checked: X, or its only row as kernels take it."""
@@ -196,7 +197,7 @@ class Predictions:
 
 
 class TreePredictions(Predictions):
-    """The methods of an estimator that has tree_, or trees_, too, with node_weights_."""
+    """The methods of an estimator with node_weights_ and tree_, or trees_; and rescoring_, or not."""
 
     def predict_top_k(
         self, X: ArrayLike | sparse.sparray, k: int = 5, beam_width: int | None = None
@@ -239,16 +240,24 @@ class TreePredictions(Predictions):
             return [(self.tree_, self.node_weights_)]
         return list(zip(self.trees_, self.node_weights_, strict=True))
 
+    @property
+    def _rescoring(self) -> inference.Rescoring | None:
+        return getattr(self, "rescoring_", None)
+
     def _top_k(
         self, X: Any, k: int, min_log_proba: float = -np.inf, beam_width: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        return inference.top_k(self._models, X, k, self.n_jobs, min_log_proba, beam_width)
+        models, rescoring = self._models, self._rescoring
+        return inference.top_k(models, X, k, self.n_jobs, min_log_proba, beam_width, rescoring)
 
     def _all_log_proba(self, X: Any) -> NDArray[np.float64]:
-        return inference.all_log_proba(self._models, X, self.n_jobs)
+        return inference.all_log_proba(self._models, X, self.n_jobs, self._rescoring)
 
     def _class_log_proba(self, X: Any, classes: NDArray[np.int32]) -> NDArray[np.float64]:
-        return inference.path_log_proba(self._models, X, classes, self.n_jobs)
+        return inference.path_log_proba(self._models, X, classes, self.n_jobs, self._rescoring)
 
-    def _sample(self, X: Any, uniforms: NDArray[np.float64]) -> NDArray[np.int32]:
-        return inference.sample_classes(self._models, X, uniforms, self.n_jobs)
+    def _sample(self, X: Any, draw: Callable[[], NDArray[np.float64]]) -> NDArray[np.int32]:
+        classes = inference.sample_classes(self._models, X, draw(), self.n_jobs)
+        if self._rescoring is not None:
+            inference.draw_again(self._models, X, classes, draw(), self.n_jobs, self._rescoring)
+        return classes

@@ -311,12 +311,14 @@ def _trial(
     return Trial(v, 0, np.concatenate([train, test]), len(train), count_distinct(keys[test]), is_large)
 
 
-def is_held_out(keys: NDArray[np.uint64], y: NDArray[np.int32], n_classes: int) -> NDArray[np.bool_]:
-    """HELD_OUT of the rows by their keys, but of no class the one with the largest key.
+def is_held_out(
+    keys: NDArray[np.uint64], y: NDArray[np.int32], n_classes: int, share: float = HELD_OUT
+) -> NDArray[np.bool_]:
+    """A share of the rows by their keys, but of no class the one with the largest key.
 
     Rows that are the same are held out together: otherwise what is held out would be known,
     and a row of weight 2 would not be the same as two rows.
     """
     last = np.zeros(n_classes, dtype=np.uint64)
     np.maximum.at(last, y, keys)
-    return (keys < np.uint64(HELD_OUT * 2**64)) & (keys < last[y])
+    return (keys < np.uint64(share * 2**64)) & (keys < last[y])

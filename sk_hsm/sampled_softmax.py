@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -258,8 +259,8 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
     def _class_log_proba(self, H: NDArray[np.float32], classes: NDArray[np.int32]) -> NDArray[np.float64]:
         return scan.class_log_proba(H, self._vectors, classes, self.n_jobs)
 
-    def _sample(self, H: NDArray[np.float32], uniforms: NDArray[np.float64]) -> NDArray[np.int32]:
-        return scan.sample_classes(H, self._vectors, uniforms, self.n_jobs)
+    def _sample(self, H: NDArray[np.float32], draw: Callable[[], NDArray[np.float64]]) -> NDArray[np.int32]:
+        return scan.sample_classes(H, self._vectors, draw(), self.n_jobs)
 
     def _queries(self, X: Any) -> NDArray[np.float32]:
         H, size = self._vectors_of(X), self._dims[-1]

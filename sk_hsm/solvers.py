@@ -140,23 +140,29 @@ class TreeFit:
     converged: NDArray[np.bool_]
 
 
-def fit_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeFit:
-    """Train every inner node of the tree; the result does not depend on n_jobs."""
-    fit = ascend_nodes(problem, n_jobs, progress)
+def fit_nodes(
+    problem: Problem, n_jobs: int | None, progress: Progress, nodes: NDArray[np.int64] | None = None
+) -> TreeFit:
+    """Train every inner node of the tree, or these; the result does not depend on n_jobs."""
+    nodes = np.arange(problem.tree.n_inner) if nodes is None else nodes
+    fit = ascend_nodes(problem, n_jobs, progress, nodes)
     if problem.is_small:
-        centre = ascend_nodes(replace(problem, max_iter=0), n_jobs, progress).weights
+        centre = ascend_nodes(replace(problem, max_iter=0), n_jobs, progress, nodes).weights
         with one_blas_thread():
-            for v in range(problem.tree.n_inner):
+            for v in nodes.tolist():
                 fit.converged[v] = finish_by_newton(problem, v, centre, fit.weights, fit.converged[v])
     return fit
 
 
-def ascend_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> TreeFit:
-    """Dual coordinate ascent of every inner node."""
+def ascend_nodes(
+    problem: Problem, n_jobs: int | None, progress: Progress, nodes: NDArray[np.int64] | None = None
+) -> TreeFit:
+    """Dual coordinate ascent of every inner node, or of these; others have no weights, nor biases, then."""
     n_inner = problem.tree.n_inner
+    nodes = np.arange(n_inner) if nodes is None else nodes
     start, stop = problem.row_ranges
     sizes = problem.X.nnz / max(problem.X.shape[0], 1) * (stop - start) + 1
-    tasks = tasks_of_sizes(sizes)
+    tasks = [nodes[task] for task in tasks_of_sizes(sizes[nodes])]
     n_features = np.zeros(n_inner, dtype=np.int64)
     n_iter, converged = np.zeros(n_inner, dtype=np.int32), np.ones(n_inner, dtype=bool)
 
@@ -170,7 +176,7 @@ def ascend_nodes(problem: Problem, n_jobs: int | None, progress: Progress) -> Tr
     parallel = Parallel(n_jobs=n_jobs, require="sharedmem")
     parallel(delayed(count)(task) for task in tasks)
     weights = NodeWeights.of_sizes(n_features, np.diff(problem.tree.child_ptr))
-    progress.start("nodes", sizes.sum())
+    progress.start("nodes", sizes[nodes].sum())
     parallel(delayed(train)(task) for task in tasks)
     return TreeFit(weights, n_iter, converged)
 

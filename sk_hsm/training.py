@@ -22,7 +22,8 @@ from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
 from .regularization import choose_penalties, is_held_out, search_penalties
-from .row_keys import mixed, row_keys
+from .rescoring import Rescoring, choose_coefficients, class_similarities, updated
+from .row_keys import count_distinct, mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
@@ -43,6 +44,17 @@ TRIED_C = 3000.0
 TRIED_SCALE = {"naive_bayes": 1.0, "centroid": 8.0}
 PASSES = 5
 
+# What a rescoring is worth is asked of about N_HELD rows, MOST_HELD of all at most, if they tell as much as
+# MIN_HELD rows of equal weight. Nodes of whose rows they are more than AGAIN are then trained again.
+N_HELD = 2048
+MOST_HELD = 0.1
+MIN_HELD = 200
+# Their log-loss must fall by this share, and by NATS over their number, which is also the share of their
+# labels that is doubted.
+WORTH = 0.01
+NATS = 3.0
+AGAIN = 0.03
+
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
 
@@ -55,6 +67,10 @@ class Rows:
     y: NDArray[np.int32]
     weights: NDArray[np.float64]  # all positive
     classes: NDArray[Any]
+
+    def of(self, which: NDArray[np.bool_]) -> Rows:
+        """Some of them."""
+        return Rows(self.X[which], self.y[which], self.weights[which], self.classes)
 
 
 @dataclass
@@ -96,39 +112,120 @@ def train_trees(
     params: dict[str, Any],
     rng: np.random.RandomState,
     progress: Progress,
-) -> list[TrainedTree]:
-    """Build and train as many trees as params say, each from random numbers of its own.
+) -> tuple[list[TrainedTree], Rescoring | None]:
+    """Build and train as many trees as params say, each from random numbers of its own; and their rescoring.
 
     With a whitening, rows.X is white afterwards, so that two of them are not kept.
     """
     step = rounding_step(rows, params["rounding"])
+    held = held_for_rescoring(rows, params)
+    asked = None if held is None else rows.of(held)
     if whitening is not None:
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
-    params = params | {"recurring": are_recurring_better(rows, params, copy.deepcopy(rng))}
+    known = rows if held is None else rows.of(~held)
+    params = params | {"recurring": are_recurring_better(known, params, copy.deepcopy(rng))}
     if params["recurring"]:
         progress.say("classes are clustered by features that recur: rows held out are likelier so")
     if params["arity"] == "auto":
         # from the same random numbers as a fit with the arity that comes out
-        params = params | {"arity": choose_arity(rows, params, copy.deepcopy(rng))}
-    trees = build_trees(rows, params, rng)
-    frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(rows.classes))
+        params = params | {"arity": choose_arity(known, params, copy.deepcopy(rng))}
+    trees = build_trees(known, params, rng)
+    seeds = [rng.randint(2**31 - 1) for _ in trees]
     trained = []
-    for number, tree in enumerate(trees, start=1):
-        name = "tree" if len(trees) == 1 else f"tree {number} of {len(trees)}"
-        progress.say(
-            f"{name}: {tree.n_inner} nodes of up to {tree.arity} children, "
-            f"depth {tree.max_depth}, mean {tree.mean_depth(frequency):.2f}"
-        )
-        one = train_tree(rows, tree, params, rng.randint(2**31 - 1), progress)
+    for tree, seed in zip(trees, seeds, strict=True):
+        progress.say(description(tree, known, len(trained) + 1, len(trees)))
+        trained.append(train_tree(known, tree, params, seed, progress))
+    rescoring = None
+    if asked is not None:
+        rescoring = learn_rescoring(known, asked, trained, whitening, params, progress)
+        del known
+        trained = [
+            train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
+        ]
+    for one in trained:
         if whitening is not None:
-            one.weights = to_raw(one.weights, np.diff(tree.child_ptr), whitening)
+            one.weights = to_raw(one.weights, np.diff(one.tree.child_ptr), whitening)
         if step is not None:
-            one.weights = PackedWeights.of(one.weights, tree.child_ptr, rows.X.shape[1], step)
+            one.weights = PackedWeights.of(one.weights, one.tree.child_ptr, rows.X.shape[1], step)
         size, passes = one.weights.nbytes / 2**20, one.n_iter.max(initial=0)
         progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
-        trained.append(one)
-    return trained
+    return trained, rescoring
+
+
+def description(tree: LabelTree, rows: Rows, number: int, n_trees: int) -> str:
+    name = "tree" if n_trees == 1 else f"tree {number} of {n_trees}"
+    frequency = np.bincount(rows.y, weights=rows.weights, minlength=len(rows.classes))
+    return (
+        f"{name}: {tree.n_inner} nodes of up to {tree.arity} children, depth {tree.max_depth}, "
+        f"mean {tree.mean_depth(frequency):.2f}"
+    )
+
+
+def held_for_rescoring(rows: Rows, params: dict[str, Any]) -> NDArray[np.bool_] | None:
+    """Which rows trees are not to see at first, so that they tell what a rescoring is worth; or None."""
+    rescore, tree = params["rescore"], params["tree"]
+    if not rescore or (rescore == "auto" and params["C"] != "auto"):
+        return None
+    most = WIDE if params["arity"] == "auto" else params["arity"]
+    if isinstance(tree, str) and len(rows.classes) <= most:
+        return None  # one node has looked at every class
+    keys = mixed(row_keys(rows.X, rows.y))  # keys themselves say what is held out to choose C
+    share = min(MOST_HELD, N_HELD / count_distinct(keys))
+    held = is_held_out(keys, rows.y, len(rows.classes), share)
+    return held if effective_number(rows.of(held)) >= MIN_HELD else None
+
+
+def learn_rescoring(
+    known: Rows,
+    asked: Rows,
+    trained: list[TrainedTree],
+    whitening: NDArray[np.float64] | None,
+    params: dict[str, Any],
+    progress: Progress,
+) -> Rescoring | None:
+    """Similarities to classes, and what they count for rows that trees do not know; None for nothing."""
+    n_classes, n_jobs = len(known.classes), params["n_jobs"]
+    models = [(one.tree, one.weights) for one in trained]
+    if whitening is not None:
+        models = [(tree, to_raw(weights, np.diff(tree.child_ptr), whitening)) for tree, weights in models]
+    of_known = class_similarities(known.X, known.y, known.weights, n_classes, whitening, n_jobs)
+    noise = NATS / effective_number(asked)
+    asked_about = asked.X, asked.y, asked.weights
+    fitted, gain, loss = choose_coefficients(of_known, models, *asked_about, noise, n_jobs)
+    is_worth_it = gain > max(WORTH * loss, noise)
+    if not (is_worth_it or params["rescore"] is True) or fitted.weight == 0:
+        return None
+    progress.say(f"likely classes are scored again: power {fitted.power:.3g}, weight {fitted.weight:.3g}")
+    return updated(fitted, asked.X, asked.y, asked.weights, whitening, n_jobs)
+
+
+def train_again(
+    rows: Rows,
+    held: NDArray[np.bool_],
+    one: TrainedTree,
+    seed: int,
+    params: dict[str, Any],
+    progress: Progress,
+) -> TrainedTree:
+    """With all rows, where those that were held out are more than AGAIN of a node's."""
+    problem = problem_of(rows, one.tree, params, seed)
+    problem.penalties = one.penalties
+    start, stop = problem.row_ranges
+    weights, of_held = (
+        np.concatenate([[0.0], np.cumsum(w[problem.row_order])]) for w in (rows.weights, rows.weights * held)
+    )
+    is_again = of_held[stop] - of_held[start] > AGAIN * (weights[stop] - weights[start])
+    nodes = np.flatnonzero(is_again)
+    if not len(nodes):
+        return one
+    fit = fit_nodes(problem, params["n_jobs"], progress, nodes)
+    return replace(
+        one,
+        weights=one.weights.replaced(fit.weights, is_again),
+        n_iter=np.where(is_again, fit.n_iter, one.n_iter),
+        converged=np.where(is_again, fit.converged, one.converged),
+    )
 
 
 def choose_arity(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> int:
@@ -151,10 +248,8 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
         return False
     some = some_classes(rows)
     held = is_held_out(row_keys(some.X, some.y), some.y, len(some.classes))
-    known, asked = (Rows(some.X[of], some.y[of], some.weights[of], some.classes) for of in (~held, held))
-    # as many as tell as much where one row counts for many
-    n_asked = asked.weights.sum() ** 2 / max(np.sum(asked.weights**2), 1e-300)
-    if n_asked < MIN_ASKED or len(some.classes) <= arity:
+    known, asked = some.of(~held), some.of(held)
+    if effective_number(asked) < MIN_ASKED or len(some.classes) <= arity:
         return False
     how = params | {"arity": arity, "n_trees": 1, "max_iter": PASSES}
     seed, losses = rng.randint(2**31 - 1), []
@@ -167,6 +262,13 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
         weights = ascend_nodes(problem, params["n_jobs"], Progress(0)).weights
         losses.append(-path_log_proba([(tree, weights)], asked.X, asked.y, params["n_jobs"]) @ asked.weights)
     return bool(losses[1] < BETTER * losses[0])
+
+
+def effective_number(rows: Rows) -> float:
+    """As many different rows of equal weight tell as much."""
+    _, which = np.unique(row_keys(rows.X, rows.y), return_inverse=True)
+    weights = np.bincount(which, weights=rows.weights)
+    return float(weights.sum() ** 2 / max(np.sum(weights**2), 1e-300))
 
 
 def some_classes(rows: Rows) -> Rows:

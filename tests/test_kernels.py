@@ -25,6 +25,7 @@ from sk_hsm._kernels import (
     paths,
     priors,
     reference,
+    rescoring,
     rows,
     sampling,
     scan,
@@ -33,6 +34,7 @@ from sk_hsm._kernels import (
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
 from sk_hsm.packed_weights import PackedWeights
 from sk_hsm.priors import PRIORS, Penalties, Penalty
+from sk_hsm.rescoring import Rescoring
 from sk_hsm.solvers import Problem
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
 from sk_hsm.validation import full_csr
@@ -49,6 +51,7 @@ MODULES = [
     pairs,
     paths,
     priors,
+    rescoring,
     rows,
     sampling,
     scan,
@@ -168,16 +171,74 @@ def log_proba_of(module, tree, weights, indptr, indices, data):
     return out
 
 
-def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0):
-    shape = (len(args[2]) - 1, k)
+def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0, n_likely=0, likely=0.0):
+    shape = (len(args[2]) - 1, k + max(n_likely - 1, 0))
     classes, log_proba = np.full(shape, -7, np.int32), np.full(shape, np.nan)
-    module.top_k(*args, min_log_proba, beam_width, classes, log_proba)
+    module.top_k(*args, min_log_proba, beam_width, n_likely, likely, classes, log_proba)
     return classes, log_proba
 
 
 def assert_log_proba_close(actual, expected):
     """Sums of float32 along a path; -inf where, and only where, it is expected."""
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+# -- rescoring.pyx ----------------------------------------------------------
+
+
+def random_similarities(rng, n_classes, n_features, is_white):
+    """Of classes with few features, with many, with all and with none."""
+    has = rng.random((n_classes, n_features)) < rng.choice([0, 0.05, 0.5, 1], (n_classes, 1))
+    has |= is_white
+    starts = np.concatenate([[0], np.cumsum(has.sum(axis=1))]).astype(np.int64)
+    features = np.nonzero(has)[1].astype(np.int32)
+    arrays = dict(
+        starts=starts,
+        features=features[:0] if is_white else features,
+        values=rng.normal(size=len(features)).astype(np.float32),
+        biases=rng.normal(size=n_classes).astype(np.float32) * is_white,
+        lengths=np.ones(n_classes),
+        feature_weights=rng.random(0 if is_white else n_features).astype(np.float32) + 0.5,
+        coefficients=np.ones(2),
+    )
+    return Rescoring(arrays)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    SEEDS, st.booleans(), st.booleans(), st.sampled_from([1, 3, 20, 300]), st.integers(1, 30),
+    st.integers(1, 8), st.sampled_from([1e-20, 1.0, 1e30]),
+)  # fmt: skip
+def test_rescore(seed, is_white, is_full, n_features, n_classes, most, scale):
+    rng = np.random.default_rng(seed)
+    centroids = random_similarities(rng, n_classes, n_features, is_white)
+    rows = random_rows(rng, 6, n_features)
+    if is_full:
+        rows = full_csr(rng.normal(size=(6, n_features)).astype(np.float32))
+        rows = rows.indptr.astype(np.int64), rows.indices, rows.data
+    width = rng.integers(1, n_classes + 3)
+    # as a search answers: sorted, ties in order of class, and room for more
+    log_p = -rng.integers(0, 9, (6, n_classes)) / 2
+    classes = np.lexsort((np.tile(np.arange(n_classes), (6, 1)), -log_p), axis=1)[:, :width].astype(np.int32)
+    log_p = np.take_along_axis(log_p, classes, axis=1)
+    classes = np.pad(classes, ((0, 0), (0, width - classes.shape[1])), constant_values=-1)
+    log_p = np.pad(log_p, ((0, 0), (0, width - log_p.shape[1])), constant_values=-np.inf)
+    results = []
+    for module in (rescoring, reference):
+        results.append((classes.copy(), log_p.copy()))
+        if scale != 1 and not is_white:  # lengths do not matter
+            data = (rows[2] * np.float32(scale)) if module is rescoring else rows[2]
+        else:
+            data = rows[2]
+        module.rescore(centroids, *rows[:2], data, 0.7, 2.0, most, -3.0, *results[-1])
+    (actual, actual_log_p), (expected, expected_log_p) = results
+    np.testing.assert_allclose(actual_log_p, expected_log_p, rtol=1e-4, atol=1e-4)
+    # answers that are equal but for rounding may change places
+    swapped = actual != expected
+    for i, j in np.argwhere(swapped):
+        assert np.any(np.abs(np.delete(expected_log_p[i], j) - expected_log_p[i, j]) < 1e-4)
+    np.testing.assert_array_equal(np.sort(actual, axis=1), np.sort(expected, axis=1))
+    np.testing.assert_allclose(np.exp(actual_log_p).sum(axis=1), np.exp(log_p).sum(axis=1), rtol=1e-12)
 
 
 # -- forests.pyx ------------------------------------------------------------
@@ -187,22 +248,23 @@ def assert_log_proba_close(actual, expected):
 @given(
     SEEDS, st.integers(1, 4), st.integers(1, 40), st.sampled_from([2, 5, 17]),
     st.integers(1, 8), st.sampled_from([-np.inf, -3.0, -0.5]), st.sampled_from([0.0, 0.1, 3.0, 300.0]),
+    st.sampled_from([(0, 0.0), (1, -2.0), (4, -3.0), (50, -4.0)]),
 )  # fmt: skip
-def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale):
+def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale, likely):
     rng = np.random.default_rng(seed)
     models = []
     for _ in range(n_trees):
         tree = random_tree(rng, rng.choice(TREES), n_classes, arity)
         models.append((tree, random_weights(rng, tree, 20, scale=scale, p_dead=0.1)))
     drawn, k = random_rows(rng, 5, 20), min(k, n_classes)
+    width = k + max(likely[0] - 1, 0)
     results = []
     for module in (forests, reference):
-        results.append((np.full((5, k), -7, np.int32), np.full((5, k), np.nan)))
-        module.average_top_k(models, *drawn, min_log_proba, *results[-1])
+        results.append((np.full((5, width), -7, np.int32), np.full((5, width), np.nan)))
+        module.average_top_k(models, *drawn, min_log_proba, *likely, *results[-1])
     (classes, log_proba), (expected, expected_log_proba) = results
-    near = expected_log_proba < min_log_proba + 1e-4 * max(
-        1, scale
-    )  # rounding decides whether it is answered
+    # rounding decides whether it is answered
+    near = expected_log_proba < max(min_log_proba, likely[1] if likely[0] else -np.inf) + 1e-4 * max(1, scale)
     log_proba_seen, expected_seen = (np.where(near, 0, x) for x in (log_proba, expected_log_proba))
     # logits are float32, and grow with the scale
     np.testing.assert_allclose(log_proba_seen, expected_seen, rtol=1e-5, atol=1e-5 * max(1, scale))
@@ -214,8 +276,10 @@ def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale)
         forests.add_log_proba(log_p, total)
     total -= np.log(n_trees)
     for i in range(5):
-        best = np.argsort(-total[i], kind="stable")[:k]
+        best = np.argsort(-total[i], kind="stable")
         best = best[total[i, best] >= min_log_proba]
+        n_found = min(np.count_nonzero(total[i, best] >= likely[1]), likely[0])
+        best = best[: k + max(n_found - 1, 0)]
         np.testing.assert_array_equal(classes[i, : len(best)], best)
         np.testing.assert_array_equal(log_proba[i, : len(best)], total[i, best])
         assert (classes[i, len(best) :] == -1).all() and (log_proba[i, len(best) :] == -np.inf).all()
@@ -696,6 +760,16 @@ def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, data):
     floor = data.draw(st.sampled_from([-np.inf, -1.0, 0.0, float(log_proba[0, 0])]))
     for a, b in zip(top_k_of(paths, args, k, floor), sorted_classes(log_proba, k, floor), strict=True):
         np.testing.assert_array_equal(a, b)
+    # likely ones beyond these
+    n_likely = data.draw(st.integers(1, n_classes + 2))
+    likely = data.draw(st.sampled_from([-0.5, -2.0, -5.0, float(log_proba[0, 0])]))
+    answers = top_k_of(paths, args, k, floor, 0, n_likely, likely)
+    for i, row in enumerate(log_proba):
+        n_found = min(np.count_nonzero(row[row >= floor] >= likely), n_likely)
+        n = min(k + max(n_found - 1, 0), n_classes)
+        for a, b in zip(answers, sorted_classes(row[None], n, floor), strict=True):
+            np.testing.assert_array_equal(a[i, :n], b[0])
+        assert (answers[0][i, n:] == -1).all() and (answers[1][i, n:] == -np.inf).all()
 
 
 @CASES
@@ -703,9 +777,9 @@ def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, data):
 @pytest.mark.parametrize("beam_width", [0, 1, 3, N_CLASSES])
 def test_top_k(kind, arity, k, beam_width):
     args = model(2, kind, N_CLASSES, arity, n_rows=8)
-    for floor in (-np.inf, -4.0):
-        classes, log_proba = top_k_of(paths, args, k, floor, beam_width)
-        expected_classes, expected = top_k_of(reference, args, k, floor, beam_width)
+    for how in ((-np.inf, beam_width), (-4.0, beam_width), (-np.inf, beam_width, 7, -3.0)):
+        classes, log_proba = top_k_of(paths, args, k, *how)
+        expected_classes, expected = top_k_of(reference, args, k, *how)
         np.testing.assert_array_equal(classes, expected_classes)
         assert_log_proba_close(log_proba, expected)
 

@@ -16,7 +16,7 @@ LAYERS = [
     ["classifier", "embedding", "sampled_softmax", "skip_gram"],
     ["embedding_base", "tree_embedding", "flat_softmax"],
     ["_state", "predictions", "training", "embedding_training"],
-    ["scan"],
+    ["scan", "rescoring"],
     ["inference"],
     ["regularization"],
     ["solvers", "whitening"],

@@ -53,20 +53,23 @@ def is_recurring(clf, X, y):
 @pytest.mark.parametrize("n_chance", [6, 9])
 def test_where_rows_differ_by_chance_the_tree_is_of_what_recurs(n_chance, seed):
     X, y = chance_rows(n_chance, seed)
-    assert is_recurring(HierarchicalSoftmaxClassifier(random_state=0).fit(X, y), X, y)
+    assert is_recurring(HierarchicalSoftmaxClassifier(rescore=False, random_state=0).fit(X, y), X, y)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_where_what_does_not_recur_tells_kinds_of_classes_apart_it_counts(seed):
     X, y = paired_rows(seed)
-    assert not is_recurring(HierarchicalSoftmaxClassifier(random_state=0).fit(X, y), X, y)
+    assert not is_recurring(HierarchicalSoftmaxClassifier(rescore=False, random_state=0).fit(X, y), X, y)
 
 
 def test_that_tree_foretells_new_rows_best():
     (X, y), (X_test, y_test) = chance_rows(6, 0), chance_rows(6, 1)
     others = kmeans_tree(X, y, random_state=0), huffman_tree(np.full(N_CLASSES, 5), 16)
     nll = [
-        -HierarchicalSoftmaxClassifier(tree, random_state=0).fit(X, y).log_proba_of(X_test, y_test).mean()
+        -HierarchicalSoftmaxClassifier(tree, rescore=False, random_state=0)
+        .fit(X, y)
+        .log_proba_of(X_test, y_test)
+        .mean()
         for tree in ("kmeans", *others)
     ]
     assert nll[0] < 0.7 * min(nll[1:])
@@ -209,6 +212,8 @@ def test_few_rows_and_dense_rows_decide_nothing(monkeypatch):
 
 def test_several_trees_are_of_one_kind():
     X, y = chance_rows(6, 0)
-    one, three = (HierarchicalSoftmaxClassifier(n_trees=n, random_state=0).fit(X, y) for n in (1, 3))
+    one, three = (
+        HierarchicalSoftmaxClassifier(n_trees=n, rescore=False, random_state=0).fit(X, y) for n in (1, 3)
+    )
     np.testing.assert_array_equal(three.trees_[0].parents, one.tree_.parents)
     assert is_recurring(one, X, y)

@@ -40,6 +40,9 @@ cdef struct Answers:
     Heap best
     Py_ssize_t k
     double floor
+    # so many classes of at least this log-probability are answered beyond the k, one of which is the first
+    Py_ssize_t n_likely, n_found
+    double likely
     Py_ssize_t* seen_by
 
 
@@ -112,6 +115,9 @@ cdef int offer_class(Forest* f, Query* x, int32_t label, Answers* answers) noexc
     item = Candidate(total - log(f.n_trees), label)
     if item.log_p < answers.floor:
         return 0
+    if item.log_p >= answers.likely and answers.n_found < answers.n_likely:
+        answers.k += answers.n_found > 0
+        answers.n_found += 1
     if answers.best.size == answers.k:
         if not better(item, answers.best.items[0]):
             return 0
@@ -138,6 +144,8 @@ cdef bint is_decided(double bound, Answers* answers) noexcept nogil:
     cdef double needed = answers.floor
     if answers.best.size == answers.k:
         needed = max(needed, answers.best.items[0].log_p)
+    if answers.n_found < answers.n_likely:
+        needed = min(needed, answers.likely)
     return bound * (1 + ROUNDING) < exp(needed)
 
 
@@ -173,10 +181,12 @@ cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept 
                 return -1
 
 
-cdef void write_answers(Answers* answers, int32_t* classes, double* log_proba) noexcept nogil:
+cdef void write_answers(
+    Answers* answers, Py_ssize_t width, int32_t* classes, double* log_proba
+) noexcept nogil:
     cdef Candidate item
     cdef Py_ssize_t at
-    for at in range(answers.best.size, answers.k):
+    for at in range(answers.best.size, width):
         classes[at], log_proba[at] = -1, -INFINITY
     while answers.best.size > 0:
         item = pop(&answers.best)
@@ -227,16 +237,18 @@ def average_top_k(
     const int32_t[::1] indices,
     const float[::1] data,
     double min_log_proba,
+    Py_ssize_t n_likely,
+    double likely,
     int32_t[:, ::1] classes,
     double[:, ::1] log_proba,
 ):
     cdef Forest f
     cdef Query x
     cdef Answers answers
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, width = classes.shape[1]
     cdef int status = 0
     answers.best = Heap(NULL, 0, 0, True)
-    answers.k, answers.floor = classes.shape[1], min_log_proba
+    answers.floor, answers.likely, answers.n_likely = min_log_proba, likely, n_likely
     answers.seen_by = <Py_ssize_t*>calloc(models[0][0].n_classes, sizeof(Py_ssize_t))
     try:
         open_forest(&f, models)
@@ -245,12 +257,13 @@ def average_top_k(
         with nogil:
             for i in range(classes.shape[0]):
                 x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+                answers.k, answers.n_found = width - max(n_likely - 1, 0), 0
                 status = search(&f, &x, i, &answers)
                 if status < 0:
                     break
-                write_answers(&answers, &classes[i, 0], &log_proba[i, 0])
+                write_answers(&answers, width, &classes[i, 0], &log_proba[i, 0])
         if status < 0:
-            raise MemoryError(f"no memory to search for the {answers.k} best classes of a row")
+            raise MemoryError(f"no memory to search for the {width} best classes of a row")
     finally:
         close_forest(&f)
         free(answers.best.items)

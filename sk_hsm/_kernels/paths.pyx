@@ -63,18 +63,25 @@ cdef struct Search:
     Heap best
     Py_ssize_t k
     double floor
+    # so many leaves of at least this log-probability are answered beyond the k, one of which is the first
+    Py_ssize_t n_likely, n_found
+    double likely
 
 
 cdef double bar(Search* search) noexcept nogil:
     """Log-probability that a leaf must reach to be among the answers."""
-    if search.best.size < search.k:
-        return search.floor
-    return max(search.floor, search.best.items[0].log_p)
+    cdef double least = search.floor
+    if search.best.size == search.k:
+        least = max(least, search.best.items[0].log_p)
+    return min(least, search.likely) if search.n_found < search.n_likely else least
 
 
 cdef int offer_leaf(Search* search, Candidate leaf) noexcept nogil:
     if leaf.log_p < search.floor:
         return 0
+    if leaf.log_p >= search.likely and search.n_found < search.n_likely:
+        search.k += search.n_found > 0
+        search.n_found += 1
     if search.best.size < search.k:
         return push(&search.best, leaf)
     if better(leaf, search.best.items[0]):
@@ -135,10 +142,12 @@ cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) 
     return 0
 
 
-cdef void write_answers(Model* m, Search* search, int32_t* classes, double* log_proba) noexcept nogil:
+cdef void write_answers(
+    Model* m, Search* search, Py_ssize_t width, int32_t* classes, double* log_proba
+) noexcept nogil:
     cdef Candidate leaf
     cdef Py_ssize_t at
-    for at in range(search.best.size, search.k):
+    for at in range(search.best.size, width):
         classes[at] = -1
         log_proba[at] = -INFINITY
     while search.best.size > 0:
@@ -155,22 +164,24 @@ def top_k(
     const float[::1] data,
     double min_log_proba,
     Py_ssize_t beam_width,
+    Py_ssize_t n_likely,
+    double likely,
     int32_t[:, ::1] classes,
     double[:, ::1] log_proba,
 ):
     cdef Model m
     cdef Query x
     cdef Search search
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, width = classes.shape[1]
     cdef int status = 0
     open_model(&m, tree, weights)
     search.frontier = search.next_level = Heap(NULL, 0, 0, False)
     search.best = Heap(NULL, 0, 0, True)
-    search.k = classes.shape[1]
-    search.floor = min_log_proba
+    search.floor, search.likely, search.n_likely = min_log_proba, likely, n_likely
     with nogil:
         for i in range(classes.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            search.k, search.n_found = width - max(n_likely - 1, 0), 0
             status = start(&m, &search)
             if status == 0 and beam_width > 0:
                 status = search_beam(&m, &x, &search, beam_width)
@@ -178,13 +189,13 @@ def top_k(
                 status = search_best_first(&m, &x, &search)
             if status < 0:
                 break
-            write_answers(&m, &search, &classes[i, 0], &log_proba[i, 0])
+            write_answers(&m, &search, width, &classes[i, 0], &log_proba[i, 0])
         free(search.frontier.items)
         free(search.next_level.items)
         free(search.best.items)
         close_model(&m)
     if status < 0:
-        raise MemoryError(f"no memory to search for the {search.k} best classes of a row")
+        raise MemoryError(f"no memory to search for the {width} best classes of a row")
 
 
 def all_log_proba(

@@ -17,6 +17,7 @@ from .packing import count_entries, pack_weights, unpack_node
 from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
+from .rescoring import rescore
 from .rows import count_columns, count_nonzeros, hash_rows, is_plain, sum_magnitudes, sum_rows
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
@@ -41,6 +42,7 @@ __all__ = [
     "log_totals",
     "pack_weights",
     "path_log_proba",
+    "rescore",
     "sample_classes",
     "score_classes",
     "search_cells",

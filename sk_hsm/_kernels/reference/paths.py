@@ -14,8 +14,13 @@ from ._common import NO_CHILD
 LARGEST_LOGIT = 1e28
 
 
-def top_k(tree, weights, indptr, indices, data, min_log_proba, beam_width, classes, log_proba):
-    """The k most probable classes of each row, the most probable first, ties in order of class.
+def top_k(
+    tree, weights, indptr, indices, data, min_log_proba, beam_width, n_likely, likely, classes, log_proba
+):  # fmt: skip
+    """The most probable classes of each row, the most probable first, ties in order of class.
+
+    They are ``k = width - max(n_likely - 1, 0)``. Classes of a log-probability of `likely` or more, up to
+    n_likely of them, are answered beyond these, but for the first.
 
     With a beam_width above 0, only that many of the most probable inner nodes of a level
     are opened (ties in order of node), and leaves below the others are not considered.
@@ -23,17 +28,24 @@ def top_k(tree, weights, indptr, indices, data, min_log_proba, beam_width, class
     indptr, indices, data : the rows, CSR.
     min_log_proba : float, classes of a smaller log-probability are left out.
     beam_width : int, 0 for an exact answer.
-    classes : (n_rows, k) int32, out: -1 where there are fewer than k.
-    log_proba : (n_rows, k) float64, out: -inf where there are fewer than k.
+    n_likely, likely : int, at most width, and float.
+    classes : (n_rows, width) int32, out: -1 where there are fewer.
+    log_proba : (n_rows, width) float64, out: -inf where there are fewer.
     """
-    k = classes.shape[1]
     classes[:], log_proba[:] = -1, -np.inf
     for i in range(len(classes)):
         x = _row(indptr, indices, data, i)
         leaves = _leaves_in_beam(tree, weights, x, beam_width or tree.n_nodes)
-        best = sorted(leaf for leaf in leaves if -leaf[0] >= min_log_proba)[:k]
+        best = sorted(leaf for leaf in leaves if -leaf[0] >= min_log_proba)
+        best = best[: number_of_answers([-cost for cost, _ in best], n_likely, likely, classes.shape[1])]
         for at, (cost, node) in enumerate(best):
             classes[i, at], log_proba[i, at] = node - tree.n_inner, -cost
+
+
+def number_of_answers(log_proba, n_likely, likely, width):
+    """How many classes are answered, of those with these log-probabilities."""
+    n_found = min(sum(log_p >= likely for log_p in log_proba), n_likely)
+    return width - max(n_likely - 1, 0) + max(n_found - 1, 0)
 
 
 def _leaves_in_beam(tree, weights, x, beam_width):

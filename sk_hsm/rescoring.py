@@ -1,0 +1,235 @@
+"""The classes that a tree finds likely, scored again by how near a row is to their centroids."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import log_softmax
+from sklearn.utils.extmath import row_norms
+
+from ._kernels.rescoring import rescore
+from .blas import one_blas_thread
+from .centroids import over_lengths, sums_near_one
+from .inference import Models, path_log_proba, top_k
+from .node_weights import FlatArrays
+from .validation import kernel_rows
+from .whitening import whitened
+
+
+class Rescoring(FlatArrays):
+    """How similar rows are to classes, and what that counts.
+
+    Classes of at least the log-probability `least` in the tree, up to `most` of them, divide what they have
+    together in proportion to ``p^power * exp(weight * s)``. The similarity s of a row x and a class is
+
+    - the cosine of x and the sum of the class's rows, each of length one, features counting by their
+      idf, ``log((1 + n_classes) / (1 + n_classes with the feature)) + 1``;
+    - where rows are made white, the product of the white x and the direction of the class's mean.
+
+    Class c has `features` and `values` from ``starts[c]`` to ``starts[c + 1]``, all features where there are
+    none, and a bias: s is their product with x; or, if there are `feature_weights` w, with
+    ``w * x / sqrt(sum(w * x^2))``. Values have been divided by the class's one of `lengths`.
+    """
+
+    __slots__ = ("starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients")
+
+    most = 64
+    least = float(np.log(1e-3))
+
+    starts: NDArray[np.int64]
+    features: NDArray[np.int32]
+    values: NDArray[np.float32]
+    biases: NDArray[np.float32]
+    lengths: NDArray[np.float64]
+    feature_weights: NDArray[np.float32]
+    coefficients: NDArray[np.float64]
+
+    @property
+    def power(self) -> float:
+        """Of the tree's probability."""
+        return float(self.coefficients[0])
+
+    @property
+    def weight(self) -> float:
+        """Of the similarity."""
+        return float(self.coefficients[1])
+
+    @property
+    def n_features(self) -> int:
+        return len(self.feature_weights) or int(self.starts[1])
+
+    def matrix(self) -> sparse.csr_array:
+        """The values, (n_classes, n_features)."""
+        shape = len(self.biases), self.n_features
+        if len(self.feature_weights):
+            return sparse.csr_array((self.values, self.features, self.starts), shape=shape)
+        return sparse.csr_array(self.values.reshape(shape))
+
+    def with_coefficients(self, power: float, weight: float) -> Rescoring:
+        return Rescoring(self.to_arrays() | {"coefficients": np.array([power, weight])})
+
+    def apply(
+        self,
+        rows: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]],
+        classes: NDArray[np.int32],
+        log_proba: NDArray[np.float64],
+    ) -> None:
+        """Score a tree's answers again, in place, and put them in order."""
+        rescore(self, *rows, self.power, self.weight, self.most, self.least, classes, log_proba)
+
+
+def class_similarities(
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    n_classes: int,
+    whitening: NDArray[np.float64] | None,
+    n_jobs: int | None,
+) -> Rescoring:
+    """Of rows with classes like these, which are white where there is a whitening; it counts nothing yet."""
+    sums, exponent = _sums(X, y, weights, n_classes, whitening, n_jobs)
+    if whitening is not None:
+        return _of_white(sums.toarray(), exponent, whitening)
+    n_with = np.bincount(sums.indices[sums.data != 0], minlength=X.shape[1])
+    idf = np.log((1 + n_classes) / (1 + n_with)) + 1
+    return _of_sums(sums, exponent, (idf**2).astype(np.float32))
+
+
+def updated(
+    rescoring: Rescoring,
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    whitening: NDArray[np.float64] | None,
+    n_jobs: int | None,
+) -> Rescoring:
+    """With the rows of another batch, as they are; features keep their weights."""
+    X = X if whitening is None else whitened(X, whitening)
+    sums, exponent = _sums(X, y, weights, len(rescoring.biases), whitening, n_jobs)
+    largest = np.maximum(exponent, np.frexp(rescoring.lengths)[1])
+    more = _scaled(sums, np.ldexp(1.0, exponent - largest))
+    before = _scaled(rescoring.matrix(), np.ldexp(rescoring.lengths, -largest))
+    if whitening is None:
+        both = sparse.csr_array(before + more)
+        both.sort_indices()
+        new = _of_sums(both, largest, rescoring.feature_weights)
+    else:
+        with one_blas_thread():
+            white = before.toarray() @ np.linalg.inv(whitening[:-1]).T.astype(np.float32)
+        white += more.toarray()
+        new = _of_white(white, largest, whitening)
+    return new.with_coefficients(rescoring.power, rescoring.weight)
+
+
+def _sums(
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    n_classes: int,
+    whitening: NDArray[np.float64] | None,
+    n_jobs: int | None,
+) -> tuple[sparse.csr_array, NDArray[np.int32]]:
+    """Of each class's rows, over two to the power of its exponent."""
+    if whitening is None:
+        return sums_near_one(X, y, weights, over_lengths(weights, X), n_classes, n_jobs)
+    reach = np.frexp(row_norms(X).max())[1]  # so that no sum is too large for float32
+    sums, exponent = sums_near_one(X, y, weights, np.ldexp(weights, -reach), n_classes, n_jobs)
+    return sums, exponent + reach
+
+
+def _scaled(sums: sparse.csr_array, factors: NDArray[np.float64]) -> sparse.csr_array:
+    """Each row times its factor."""
+    by_value = np.repeat(factors.astype(np.float32), np.diff(sums.indptr))
+    return sparse.csr_array((sums.data * by_value, sums.indices, sums.indptr), shape=sums.shape)
+
+
+def _of_sums(
+    sums: sparse.csr_array, exponent: NDArray[np.int32], feature_weights: NDArray[np.float32]
+) -> Rescoring:
+    starts, features = sums.indptr.astype(np.int64), sums.indices.astype(np.int32)
+    weighted = sums.data * np.sqrt(feature_weights)[features]
+    lengths = row_norms(sparse.csr_array((weighted, features, starts), shape=sums.shape)).astype(np.float64)
+    values = (sums.data / np.repeat(_or_one(lengths), np.diff(starts))).astype(np.float32)
+    biases = np.zeros(len(lengths), dtype=np.float32)
+    return _rescoring(starts, features, values, biases, np.ldexp(lengths, exponent), feature_weights)
+
+
+def _of_white(sums: NDArray, exponent: NDArray[np.int32], whitening: NDArray[np.float64]) -> Rescoring:
+    """Of white rows, (n_classes, n_features), but for rows as they are."""
+    lengths = row_norms(sums).astype(np.float64)
+    with one_blas_thread():
+        # [x, 1] A m = x . (A[:-1] m) + A[-1] m
+        mapped = (sums @ whitening.T.astype(sums.dtype)) / _or_one(lengths)[:, None]
+    n, d = sums.shape
+    values, biases = mapped[:, :-1].astype(np.float32).ravel(), mapped[:, -1].astype(np.float32)
+    starts, none = d * np.arange(n + 1, dtype=np.int64), np.empty(0, dtype=np.int32)
+    return _rescoring(starts, none, values, biases, np.ldexp(lengths, exponent), none.astype(np.float32))
+
+
+def _rescoring(*arrays: NDArray) -> Rescoring:
+    arrays = *arrays, np.array([1.0, 0.0])
+    return Rescoring(dict(zip(Rescoring.__slots__, arrays, strict=True)))
+
+
+def _or_one(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(lengths > 0, lengths, 1)
+
+
+# -- coefficients -----------------------------------------------------------
+
+
+def choose_coefficients(
+    rescoring: Rescoring,
+    models: Models,
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    doubt: float,
+    n_jobs: int | None,
+) -> tuple[Rescoring, float, float]:
+    """With the power and weight of the least log-loss of rows that nothing has seen.
+
+    It is the log-loss of a softmax with two features, which is convex. A share of each row, `doubt`, is taken
+    to have a label that the trees draw: else rows that are all told right would want infinite coefficients,
+    as in [1]_. Also what a row gains on average, and the log-loss before.
+
+    .. [1] John Platt, "Probabilistic outputs for support vector machines", 1999.
+    """
+    classes, log_p, similarity = _likely_classes(rescoring, models, X, n_jobs)
+    valid, hit = classes >= 0, classes == y[:, None]
+    share = np.where(hit.any(axis=1), weights, 0) / weights.sum()
+    drawn = np.where(valid, np.exp(log_p), 0)
+    drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), 1e-300)
+    target = (1 - doubt) * hit + doubt * drawn
+    unit = max(float(weights @ np.ptp(similarity, axis=1) / weights.sum()), 1e-30)
+    features = np.stack([log_p, similarity / unit])
+
+    def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        scores = np.where(valid, np.tensordot(coefficients, features, 1), -np.inf)
+        log_share = log_softmax(scores, axis=1)
+        errors = share[:, None] * (np.exp(log_share) - target)
+        entropy = -np.sum(target * np.where(valid, log_share, 0), axis=1)
+        return float(share @ entropy), np.sum(features * errors, axis=(1, 2))
+
+    start = np.array([1.0, 0.0])
+    end = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
+    power, weight = float(end.x[0]), float(end.x[1] / unit)
+    whole = -path_log_proba(models, X, y, n_jobs) @ weights / weights.sum()
+    return rescoring.with_coefficients(power, weight), float(loss(start)[0] - end.fun), float(whole)
+
+
+def _likely_classes(
+    rescoring: Rescoring, models: Models, X: sparse.csr_array, n_jobs: int | None
+) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """Classes, -1 where there are no more; log-probabilities; similarities, but for a constant of the row."""
+    classes, log_p = top_k(models, X, rescoring.most, n_jobs, rescoring.least)
+    again, similarity = classes.copy(), np.where(classes < 0, -np.inf, 0.0) + log_p
+    rescoring.with_coefficients(0, 1).apply(kernel_rows(X), again, similarity)
+    by_class, order = np.argsort(classes, axis=1), np.argsort(again, axis=1)
+    aligned = np.empty_like(similarity)
+    np.put_along_axis(aligned, by_class, np.take_along_axis(similarity, order, axis=1), axis=1)
+    # the same for all that are missing as for the least similar, so that nothing is infinite
+    aligned = np.maximum(aligned, np.min(aligned, axis=1, keepdims=True, where=classes >= 0, initial=0))
+    return classes, np.where(classes < 0, 0, log_p), aligned

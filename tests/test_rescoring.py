@@ -1,0 +1,363 @@
+"""Likely classes are scored again: what that is, that it helps, and that nothing else changes."""
+
+import copy
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from scipy import sparse
+from scipy.special import logsumexp
+from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.preprocessing import normalize
+
+from sk_hsm import HierarchicalSoftmaxClassifier, training
+from sk_hsm.node_weights import NodeWeights
+from sk_hsm.rescoring import choose_coefficients, class_similarities, updated
+from sk_hsm.tree_builders import balanced_tree
+from sk_hsm.whitening import whitened
+
+N_CLASSES, N_ROWS = 300, 8
+MOST, LEAST = 64, 1e-3
+
+
+def sparse_rows(seed):
+    """Rows with a third of the 9 features of their class, each of which others have, and 6 at random."""
+    rng = np.random.default_rng(seed)
+    own = np.random.default_rng(99).integers(0, 250, (N_CLASSES, 9))
+    y = np.repeat(np.arange(N_CLASSES), N_ROWS)
+    X = np.zeros((len(y), 300), dtype=np.float32)
+    np.put_along_axis(X, rng.integers(0, 300, (len(y), 6)), 1, axis=1)
+    np.put_along_axis(X, rng.permuted(own[y], axis=1)[:, :3], rng.random((len(y), 3)) + 1, axis=1)
+    return sparse.csr_array(X), y
+
+
+def dense_rows(seed):
+    """Rows about the points of their classes, with a noise that is not alike in all directions."""
+    rng = np.random.default_rng(seed)
+    means = np.random.default_rng(98).normal(size=(N_CLASSES, 30))
+    y = np.repeat(np.arange(N_CLASSES), N_ROWS)
+    noise = rng.normal(size=(len(y), 30)) @ np.random.default_rng(97).normal(size=(30, 30)) / 3
+    return (means[y] + noise + 3).astype(np.float32), y
+
+
+def held_out(X, y):
+    rows = training.Rows(sparse.csr_array(X), y.astype(np.int32), np.ones(len(y)), np.arange(N_CLASSES))
+    return training.held_for_rescoring(rows, HierarchicalSoftmaxClassifier().get_params())
+
+
+ROWS = {"sparse": sparse_rows, "dense": dense_rows}
+
+
+@pytest.fixture(scope="module", params=ROWS)
+def rows(request):
+    return ROWS[request.param]
+
+
+@pytest.fixture(scope="module")
+def fitted(rows):
+    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0))
+    assert hasattr(clf, "whitening_") == (rows is dense_rows)
+    return clf
+
+
+def of_the_tree(clf):
+    """The same model without its rescoring."""
+    clf = copy.copy(clf)
+    del clf.rescoring_
+    return clf
+
+
+def similarities(clf, X, X_train, y_train):
+    """From the definition: (n_samples, n_classes)."""
+    Y = sparse.csr_array((np.ones(len(y_train)), (y_train, np.arange(len(y_train)))))
+    if hasattr(clf, "whitening_"):
+        A = clf.whitening_
+        means = normalize(Y @ (X_train @ A[:-1] + A[-1]))
+        return (X @ A[:-1] + A[-1]) @ means.T
+    sums = Y @ normalize(X_train.astype(np.float64))
+    held = held_out(X_train, y_train)
+    idf = TfidfTransformer(norm=None).fit(Y[:, ~held] @ X_train[~held]).idf_
+    np.testing.assert_allclose(np.sqrt(clf.rescoring_.feature_weights), idf, rtol=1e-5)
+    return (normalize(X * idf) @ normalize(sums * idf).T).toarray()
+
+
+def test_probabilities_are_those_of_the_definition(rows, fitted):
+    (X, y), (X_test, _) = rows(0), rows(1)
+    log_p = of_the_tree(fitted).predict_log_proba(X_test)
+    scores = fitted.rescoring_.power * log_p + fitted.rescoring_.weight * similarities(fitted, X_test, X, y)
+    order = np.argsort(-log_p, axis=1, kind="stable")
+    rank = np.argsort(order, axis=1)
+    likely = (rank < MOST) & (log_p >= np.log(LEAST))
+    assert (likely.sum(axis=1) > 1).mean() > 0.8
+    parts = [np.where(likely, part, -np.inf) for part in (scores, log_p)]
+    before, after = (logsumexp(part, axis=1, keepdims=True) for part in parts)
+    expected = np.where(likely, scores - before + after, log_p)
+    np.testing.assert_allclose(fitted.predict_log_proba(X_test), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("n_trees", [1, 3])
+def test_all_methods_agree(rows, n_trees):
+    clf = HierarchicalSoftmaxClassifier(n_trees=n_trees, random_state=0).fit(*rows(0))
+    assert hasattr(clf, "rescoring_")
+    X, y = (part[::40] for part in rows(1))
+    proba = clf.predict_proba(X)
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
+    order = np.argsort(-proba, axis=1, kind="stable")
+    for k in (1, 2, 5, 100, N_CLASSES):
+        labels, best = clf.predict_top_k(X, k)
+        np.testing.assert_allclose(best, np.take_along_axis(proba, order[:, :k], axis=1), rtol=1e-9)
+        at = np.take_along_axis(proba, labels, axis=1)
+        np.testing.assert_allclose(at, best, rtol=1e-9)
+    np.testing.assert_array_equal(clf.predict(X), order[:, 0])
+    rows_of = np.arange(len(y))
+    np.testing.assert_allclose(np.exp(clf.log_proba_of(X, y)), proba[rows_of, y], rtol=1e-9)
+    for floor in (0.3, 1e-3, 1e-5):
+        some = clf.predict_proba_sparse(X, min_proba=floor).toarray()
+        np.testing.assert_allclose(some, np.where(proba >= floor, proba, 0), rtol=1e-9)
+    one = [clf.predict_top_k(X[i : i + 1], 3) for i in rows_of]
+    np.testing.assert_array_equal(np.concatenate([labels for labels, _ in one]), clf.predict_top_k(X, 3)[0])
+
+
+def test_a_wide_beam_is_exact(rows, fitted):
+    X, _ = rows(1)
+    for a, b in zip(fitted.predict_top_k(X, 7), fitted.predict_top_k(X, 7, beam_width=10**6), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_samples_are_as_frequent_as_they_are_probable(rows, fitted):
+    X, _ = rows(1)
+    n = 40_000
+    before_of_all, proba_of_all = of_the_tree(fitted).predict_proba(X), fitted.predict_proba(X)
+    for i in np.argsort(np.abs(before_of_all - proba_of_all).max(axis=1))[[-1, -2]]:
+        row, before, proba = X[i : i + 1], before_of_all[i], proba_of_all[i]
+        share = np.bincount(fitted.sample(row, n, random_state=0)[0], minlength=N_CLASSES) / n
+        np.testing.assert_allclose(share, proba, atol=5 * 0.5 / n**0.5)
+        assert np.abs(before - proba).max() > 10 / n**0.5  # or the tree's would do
+
+
+def test_new_rows_are_likelier_than_without(rows, fitted):
+    X, y = rows(1)
+    plain = HierarchicalSoftmaxClassifier(rescore=False, random_state=0).fit(*rows(0))
+    assert -fitted.log_proba_of(X, y).mean() < -0.85 * plain.log_proba_of(X, y).mean()
+    assert fitted.score(X, y) > plain.score(X, y) + 0.02
+
+
+def test_no_other_coefficients_make_rows_held_out_likelier(rows, fitted):
+    X_test, y_test = rows(1)
+    tree = of_the_tree(fitted)
+    arguments = [(tree.tree_, tree.node_weights_)], sparse.csr_array(X_test), y_test.astype(np.int32)
+    weights = np.random.default_rng(0).random(len(y_test)) + 0.5
+    best, gain, loss = choose_coefficients(fitted.rescoring_, *arguments, weights, 0.0, None)
+
+    def loss_of(power, weight):
+        tree.rescoring_ = best.with_coefficients(power, weight)
+        return -weights @ tree.log_proba_of(X_test, y_test) / weights.sum()
+
+    least = loss_of(best.power, best.weight)
+    np.testing.assert_allclose(loss_of(1, 0), loss, rtol=1e-9)
+    np.testing.assert_allclose(loss - least, gain, rtol=1e-6)
+    for power, weight in ((1.05, 1), (0.95, 1), (1, 1.05), (1, 0.95), (1.03, 0.97), (0.97, 1.03)):
+        assert loss_of(power * best.power, weight * best.weight) > least
+
+
+def test_trees_do_not_see_the_rows_that_are_asked_about(rows, monkeypatch):
+    seen, asked = [], []
+    for name in ("build_trees", "train_tree", "are_recurring_better"):
+        original = getattr(training, name)
+        monkeypatch.setattr(
+            training,
+            name,
+            lambda known, *args, original=original: seen.append(known) or original(known, *args),
+        )
+    choose = training.choose_coefficients
+    monkeypatch.setattr(
+        training,
+        "choose_coefficients",
+        lambda of_known, models, X, *args: asked.append((of_known, X)) or choose(of_known, models, X, *args),
+    )
+    X, y = rows(0)
+    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
+    [(of_known, X_asked)] = asked
+    white = X if not hasattr(clf, "whitening_") else whitened(sparse.csr_array(X), clf.whitening_)
+    white_asked = X_asked if not hasattr(clf, "whitening_") else whitened(X_asked, clf.whitening_)
+    everything = {bytes(row) for row in sparse.csr_array(white).toarray()}
+    of_asked = {bytes(row) for row in white_asked.toarray()}
+    assert 100 <= len(of_asked) <= 0.2 * len(y) and of_asked < everything
+    for known in seen:
+        of_known_rows = {bytes(row) for row in known.X.toarray()}
+        assert not of_known_rows & of_asked
+    # and every class is known
+    assert len(np.unique(seen[0].y)) == N_CLASSES
+    # but the model does: similarities are of all rows
+    weights = np.ones(len(y))
+    whitening = getattr(clf, "whitening_", None)
+    of_all = class_similarities(sparse.csr_array(white), y, weights, N_CLASSES, whitening, None)
+    assert np.abs(clf.rescoring_.matrix() - of_known.matrix()).max() > 0.05
+    if whitening is not None:  # no idf that differs
+        difference = clf.rescoring_.matrix().toarray() - of_all.matrix().toarray()
+        np.testing.assert_allclose(difference, 0, atol=1e-4)
+
+
+def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
+    """As if they had not been held out."""
+    X, y = rows(0)
+    tree = balanced_tree(N_CLASSES, 4).with_labels(np.arange(N_CLASSES))
+    params = dict(tree=tree, C=0.3, prior=None, whiten=False, random_state=0)
+    models = [HierarchicalSoftmaxClassifier(rescore=False, **params).fit(X, y)]
+    for again in (0.0, 0.08, 1.0):
+        monkeypatch.setattr(training, "AGAIN", again)
+        models.append(HierarchicalSoftmaxClassifier(rescore=True, **params).fit(X, y))
+    held, paths = held_out(X, y), [tree.path(label)[0] for label in range(N_CLASSES)]
+    n_some = 0
+    for v, (lo, hi) in enumerate(pairwise(tree.child_ptr)):
+        plain, always, some, never = (np.vstack(clf.node_weights_.node(v, hi - lo)[1:]) for clf in models)
+        np.testing.assert_array_equal(always, plain)
+        below = np.array([v in path for path in paths])[y]
+        is_again = held[below].mean() > 0.08
+        n_some += is_again
+        np.testing.assert_array_equal(some, plain if is_again else never)
+        assert not held[below].any() or never.shape != plain.shape or np.abs(never - plain).max() > 1e-4
+    assert 20 < n_some < tree.n_inner - 20
+
+
+def test_a_class_more_rows_later_is_a_class_with_all_of_them_at_once(rows, fitted):
+    X, y = sparse.csr_array(rows(0)[0]), rows(0)[1].astype(np.int32)
+    weights = np.random.default_rng(0).random(len(y)) * 10.0 ** np.random.default_rng(1).integers(
+        -9, 9, len(y)
+    )
+    whitening = getattr(fitted, "whitening_", None)
+    white = X if whitening is None else whitened(X, whitening)
+    first = np.random.default_rng(2).random(len(y)) < 0.6
+    first &= y != 5  # a class that is new in the second batch
+    at_once = class_similarities(white, y, weights, N_CLASSES, whitening, None)
+    one = class_similarities(white[first], y[first], weights[first], N_CLASSES, whitening, None)
+    if whitening is None:
+        one.feature_weights[:] = at_once.feature_weights
+        sums = one.matrix() * np.sqrt(at_once.feature_weights)
+        lengths = np.sqrt(sums.multiply(sums).sum(axis=1))
+        one.values = (one.values / np.repeat(np.where(lengths > 0, lengths, 1), np.diff(one.starts))).astype(
+            np.float32
+        )
+        one.lengths *= lengths
+    both = updated(one, X[~first], y[~first], weights[~first], whitening, None)
+    difference = both.matrix().toarray() - at_once.matrix().toarray()
+    np.testing.assert_allclose(difference, 0, atol=1e-4 * np.abs(at_once.values).max())
+    np.testing.assert_allclose(both.biases, at_once.biases, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(both.lengths, at_once.lengths, rtol=1e-4)
+
+
+def test_partial_fit_goes_on_with_it(rows, fitted):
+    X, y = rows(1)
+    clf = copy.deepcopy(fitted).partial_fit(X, y)
+    assert (clf.rescoring_.power, clf.rescoring_.weight) == (
+        fitted.rescoring_.power,
+        fitted.rescoring_.weight,
+    )
+    X_test, y_test = rows(2)
+    assert clf.log_proba_of(X_test, y_test).mean() > fitted.log_proba_of(X_test, y_test).mean()
+
+
+@pytest.mark.parametrize(
+    "params", [{"rescore": False}, {"C": 1.0}, {"arity": N_CLASSES}, {"arity": "auto", "C": 2}]
+)
+def test_where_there_is_none(rows, params):
+    assert not hasattr(HierarchicalSoftmaxClassifier(**params).fit(*rows(0)), "rescoring_")
+
+
+def test_a_second_fit_forgets_it(rows, fitted):
+    clf = copy.deepcopy(fitted).set_params(rescore=False).fit(*rows(0))
+    assert not hasattr(clf, "rescoring_")
+
+
+def test_it_is_there_for_a_given_C_if_asked_for(rows):
+    X, y = rows(1)
+    with_it, without = (
+        HierarchicalSoftmaxClassifier(C=0.3, rescore=rescore, random_state=0)
+        .fit(*rows(0))
+        .log_proba_of(X, y)
+        .mean()
+        for rescore in (True, False)
+    )
+    assert with_it > without
+
+
+def test_of_chance_it_makes_nothing():
+    rng = np.random.default_rng(0)
+    X, y = sparse.random_array((3000, 400), density=0.02, rng=rng, format="csr"), rng.integers(0, 40, 3000)
+    assert not hasattr(HierarchicalSoftmaxClassifier(random_state=0).fit(X, y), "rescoring_")
+
+
+def test_one_row_that_weighs_much_does_not_decide(rows):
+    X, y = rows(0)
+    weights = np.ones(len(y))
+    weights[np.flatnonzero(held_out(X, y))[0]] = 1e6
+    clf = HierarchicalSoftmaxClassifier(random_state=0)
+    assert not hasattr(clf.fit(X, y, sample_weight=weights), "rescoring_")
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_rows_of_any_size(rows, scale):
+    X, y = rows(0)
+    X = X * np.float32(scale)
+    clf = HierarchicalSoftmaxClassifier(C=1e-3 / scale**2 if scale > 1 else 1.0, rescore=True, random_state=0)
+    proba = clf.fit(X, y).predict_proba(X[:20])
+    np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-5)
+
+
+def test_rows_of_zeros_and_classes_of_zeros():
+    X, y = sparse_rows(0)
+    X = X.toarray()
+    X[y == 3] = 0
+    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
+    proba = clf.predict_proba(np.zeros((1, 300)))
+    np.testing.assert_allclose(proba.sum(), 1, rtol=1e-6)
+    assert proba.argmax() == 3
+
+
+def test_rows_that_are_all_told_right_do_not_make_it_sure_of_everything(rows):
+    X, y = rows(0)
+    clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
+    X, y = sparse.csr_array(X), y.astype(np.int32)
+    right = clf.predict(X) == y
+    arguments = [(clf.tree_, clf.node_weights_)], X[right], y[right], np.ones(right.sum())
+    weights = [
+        choose_coefficients(clf.rescoring_, *arguments, doubt, None)[0].weight for doubt in (1e-2, 1e-3)
+    ]
+    assert 0 < weights[0] < weights[1] < 100 * clf.rescoring_.weight
+
+
+@pytest.mark.parametrize("name", ["starts", "features", "values", "biases", "lengths", "feature_weights"])
+def test_a_damaged_model_does_not_load(rows, fitted, name):
+    state = fitted.__getstate__()
+    array = state["rescoring_"][name]
+    damaged = [np.append(array, array[:1])] if len(array) else [np.zeros(3, array.dtype)]
+    if name in ("starts", "features") and len(array):
+        out_of_range = array.copy()
+        out_of_range[len(array) // 2] = 10**8
+        damaged.append(out_of_range)
+    for wrong in damaged:
+        with pytest.raises(ValueError, match="this model is damaged"):
+            HierarchicalSoftmaxClassifier().__setstate__(
+                {**state, "rescoring_": {**state["rescoring_"], name: wrong}}
+            )
+
+
+def test_some_nodes_of_other_weights():
+    rng = np.random.default_rng(0)
+    arities = np.array([2, 5, 20, 3, 3])
+
+    def random_weights(n_features):
+        weights = NodeWeights.of_sizes(n_features, arities)
+        for v, (n, arity) in enumerate(zip(n_features, arities, strict=True)):
+            features = rng.permutation(100)[:n].astype(np.int32)
+            weights.fill(v, features, rng.normal(size=(n, arity)), rng.normal(size=arity))
+        return weights
+
+    one, other = random_weights(np.array([7, 0, 3, 50, 1])), random_weights(np.array([2, 9, 0, 4, 8]))
+    for by_other in ([0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 0, 1], [1, 0, 0, 1, 0]):
+        both = one.replaced(other, np.array(by_other, dtype=bool))
+        assert both.lines.ctypes.data % 64 == 0
+        for v, arity in enumerate(arities):
+            expected = (other if by_other[v] else one).node(v, arity)
+            for a, b in zip(both.node(v, arity), expected, strict=True):
+                np.testing.assert_array_equal(a, b)
