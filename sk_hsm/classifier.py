@@ -45,8 +45,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     ----------
     tree : {"kmeans", "huffman", "balanced"}, LabelTree or array-like of int, default="kmeans"
         How the classes are put into a tree. "kmeans" clusters the class centroids, so that
-        classes which look alike share a path. Of sparse rows, some are held out to decide which
-        features count most: those that only some rows of a class have, or those that recur.
+        classes which look alike share a path. Of up to 32,768 sparse rows, some are held out to decide
+        which features count most: those that only some rows of a class have, or those that recur.
         "huffman" puts frequent classes near the root; "balanced" divides the sorted labels
         evenly. A :class:`~sk_hsm.LabelTree` is used as
         it is: its labels must be those of y. An array is the parents for
@@ -100,7 +100,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         None keeps weights as float32. A number rounds them to multiples of ``rounding / r``,
         r being the root mean square length of rows, drops features of a node whose weights are
         all below two of them, and stores the others as integers of 4 bits or more. 0.3 makes
-        models about six times smaller, at a cost of 2 % of log-loss at most; 0.1 costs next to
+        weights about six times smaller, at a cost of 2 % of log-loss at most; 0.1 costs next to
         none. For `fit`; `partial_fit` does not round.
     n_jobs : int, default=None
         Number of threads, in joblib's sense. The model does not depend on it.

@@ -102,7 +102,8 @@ class Predictions:
         Returns
         -------
         log_proba : ndarray of shape (n_samples,)
-            Equal to the entries of `predict_log_proba`; of a tree at the cost of one path a row.
+            Equal to the entries of `predict_log_proba`; of a tree at the cost of one path a row,
+            and of a search for likely classes where these are scored again.
         """
         X = self._queries(X)
         classes = encode_known(y, self.classes_)

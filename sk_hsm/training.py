@@ -33,11 +33,11 @@ from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitenin
 NARROW, WIDE = 16, 64
 UNCERTAIN = 0.8
 
-# A tree of recurring features is tried with classes of N_TRIED rows, at most MOST of one, if what is held out
-# of them tells as much as MIN_ASKED rows. It is taken where their log-loss is less than BETTER of the usual
-# tree's. Both are trained with the same C and prior, not far off for rows of length one, in up to PASSES.
+# A tree of recurring features is tried where at most N_TRIED rows differ (some classes of more say little of
+# all), and those held out tell as much as MIN_ASKED rows. It is taken where their log-loss is less than
+# BETTER of the usual tree's. Both are trained with the same C and prior, not far off for rows of length one,
+# in up to PASSES.
 N_TRIED = 2**15
-MOST = 64
 MIN_ASKED = 300
 BETTER = 0.85
 TRIED_C = 3000.0
@@ -244,12 +244,12 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
     arity = NARROW if params["arity"] == "auto" else params["arity"]
     if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or len(rows.classes) <= arity:
         return False
-    if is_dense(rows.X, rows.weights):
+    if is_dense(rows.X, rows.weights) or count_distinct(row_keys(rows.X, rows.y)) > N_TRIED:
         return False
-    some = some_classes(rows)
-    held = is_held_out(row_keys(some.X, some.y), some.y, len(some.classes))
-    known, asked = some.of(~held), some.of(held)
-    if effective_number(asked) < MIN_ASKED or len(some.classes) <= arity:
+    rows = different_rows(rows)
+    held = is_held_out(row_keys(rows.X, rows.y), rows.y, len(rows.classes))
+    known, asked = rows.of(~held), rows.of(held)
+    if effective_number(asked) < MIN_ASKED:
         return False
     how = params | {"arity": arity, "n_trees": 1, "max_iter": PASSES}
     seed, losses = rng.randint(2**31 - 1), []
@@ -271,24 +271,14 @@ def effective_number(rows: Rows) -> float:
     return float(weights.sum() ** 2 / max(np.sum(weights**2), 1e-300))
 
 
-def some_classes(rows: Rows) -> Rows:
-    """Classes of N_TRIED rows in all, MOST different ones of each, of length one and mean weight one."""
-    n_rows = np.minimum(np.bincount(rows.y, minlength=len(rows.classes)), MOST)
-    drawn = np.argsort(mixed(np.arange(len(n_rows), dtype=np.uint64)))
-    chosen = np.zeros(len(n_rows), dtype=bool)
-    chosen[drawn[np.cumsum(n_rows[drawn]) <= N_TRIED]] = True
-    kept = np.flatnonzero(chosen[rows.y])
-    # keys say which rows are held out, and must not say which are drawn; a class may be too large to copy
-    keys = mixed(row_keys(rows.X, rows.y)[kept])
+def different_rows(rows: Rows) -> Rows:
+    """Each once, by its class and key, of length one and mean weight one."""
+    keys = row_keys(rows.X, rows.y)
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    weights = np.bincount(which, weights=rows.weights[kept] / rows.weights.max())
-    # by class, and of a class by key
-    order = np.argsort(rows.y[kept[first]], kind="stable")
-    kept, weights = kept[first[order]], weights[order]
-    few = np.arange(len(kept)) - np.searchsorted(rows.y[kept], rows.y[kept]) < MOST
-    kept, weights = kept[few], weights[few]
-    y = (np.cumsum(chosen) - 1)[rows.y[kept]].astype(np.int32)
-    return Rows(normalize(rows.X[kept]), y, weights / weights.mean(), rows.classes[chosen])
+    weights = np.bincount(which, weights=rows.weights / rows.weights.max())
+    order = np.argsort(rows.y[first], kind="stable")
+    kept, weights = first[order], weights[order]
+    return Rows(normalize(rows.X[kept]), rows.y[kept], weights / weights.mean(), rows.classes)
 
 
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:

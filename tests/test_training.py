@@ -149,37 +149,36 @@ def test_rows_that_are_the_same_are_one_of_their_weight_together():
     X, y = chance_rows(6, 0)
     times = np.random.default_rng(2).integers(1, 4, len(y))
     rows = rows_of(X, y)
-    one = training.some_classes(replace(rows, weights=times.astype(float)))
-    other = training.some_classes(rows_of(X[np.repeat(np.arange(len(y)), times)], np.repeat(y, times)))
+    one = training.different_rows(replace(rows, weights=times.astype(float)))
+    other = training.different_rows(rows_of(X[np.repeat(np.arange(len(y)), times)], np.repeat(y, times)))
     np.testing.assert_array_equal(one.y, other.y)
     np.testing.assert_array_equal(one.X.toarray(), other.X.toarray())
     np.testing.assert_allclose(one.weights, other.weights)
 
 
-@pytest.mark.parametrize("n_tried", [2000, 2**15])
-def test_what_is_tried_is_bounded_and_as_much_of_it_held_out_as_elsewhere(monkeypatch, n_tried):
-    monkeypatch.setattr(training, "N_TRIED", n_tried)
-    monkeypatch.setattr(training, "MOST", 12)
-    X, y = chance_rows(6, 0, n_rows=40)
-    some = training.some_classes(rows_of(X, y))
-    counts = np.bincount(some.y)
-    assert len(counts) == len(some.classes) == min(n_tried // 12, N_CLASSES)
-    assert (counts == 12).all()
-    held = is_held_out(row_keys(some.X, some.y), some.y, len(some.classes))
-    assert 0.15 < held.mean() < 0.25
-    # rows keep their labels
+def test_more_rows_that_differ_decide_nothing(monkeypatch):
+    X, y = chance_rows(9, 0)
+    rows = rows_of(X[np.repeat(np.arange(len(y)), 2)], np.repeat(y, 2))
+    params = HierarchicalSoftmaxClassifier().get_params()
+    for n, is_tried in ((len(y), True), (len(y) - 1, False)):
+        monkeypatch.setattr(training, "N_TRIED", n)
+        assert training.are_recurring_better(rows, params, np.random.RandomState(0)) == is_tried
+
+
+def test_rows_tried_keep_their_labels():
+    X, y = chance_rows(6, 0)
+    tried = training.different_rows(rows_of(X, y))
+    assert tried.X.shape[0] == len(y)
     full = normalize(X).toarray()
-    of = {label: {row.tobytes() for row in full[y == label]} for label in some.classes}
-    assert all(
-        row.tobytes() in of[label] for row, label in zip(some.X.toarray(), some.classes[some.y], strict=True)
-    )
+    of = {label: {row.tobytes() for row in full[y == label]} for label in range(N_CLASSES)}
+    assert all(row.tobytes() in of[label] for row, label in zip(tried.X.toarray(), tried.y, strict=True))
 
 
 def test_the_rows_tried_do_not_depend_on_their_order():
     X, y = chance_rows(6, 0)
     rows, order = rows_of(X, y), np.random.default_rng(1).permutation(len(y))
-    one = training.some_classes(rows)
-    other = training.some_classes(replace(rows, X=X[order], y=rows.y[order]))
+    one = training.different_rows(rows)
+    other = training.different_rows(replace(rows, X=X[order], y=rows.y[order]))
     np.testing.assert_array_equal(one.y, other.y)
     np.testing.assert_array_equal(one.X.toarray(), other.X.toarray())
 
@@ -194,7 +193,7 @@ def test_the_rows_tried_do_not_depend_on_their_order():
     ],
 )
 def test_nothing_is_tried_where_no_clusters_are_made(monkeypatch, what):
-    monkeypatch.setattr(training, "some_classes", None)
+    monkeypatch.setattr(training, "different_rows", None)
     X, y = chance_rows(6, 0)
     params = HierarchicalSoftmaxClassifier(**what).get_params()
     assert not training.are_recurring_better(rows_of(X, y), params, np.random.RandomState(0))

@@ -128,6 +128,7 @@ class Method:
 
 METHODS = {
     "sk_hsm": Method("sk_hsm", grid("C", C_GRID)),
+    "sk_hsm_tree_alone": Method("sk_hsm", grid("C", C_GRID), {"rescore": False}),
     "sk_hsm_3_trees": Method("sk_hsm", grid("C", C_GRID), {"n_trees": 3}),
     "sk_hsm_flat": Method("sk_hsm", grid("C", C_GRID), {"arity": 2**31 - 1, "prior": None}, matrices(16, 4)),
     "napkinxc_hsm": Method("napkinxc", grid("liblinear_c", C_GRID)),

@@ -88,7 +88,7 @@ def measure(split: tuple, arity: int, seed: int):
 
     def scored(group: np.ndarray, owner: np.ndarray, y) -> dict:
         tree = tree_of(group, np.arange(len(owner)), X, y, arity, seed)
-        model = HierarchicalSoftmaxClassifier(tree, whiten=False, random_state=seed).fit(X, y)
+        model = HierarchicalSoftmaxClassifier(tree, whiten=False, rescore=False, random_state=seed).fit(X, y)
         return scores(model, owner, X_test, y_test)
 
     first = group = groups_of(kmeans_tree(X, y, arity, random_state=seed))

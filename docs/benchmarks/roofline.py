@@ -113,7 +113,7 @@ def timed_fit(X, y, params: dict) -> tuple:
         for name in STAGES:
             watched = partial(timed, name, getattr(training, name))
             stack.enter_context(mock.patch.object(training, name, watched))
-        model = HierarchicalSoftmaxClassifier(**{"n_jobs": 1, "random_state": 0} | params)
+        model = HierarchicalSoftmaxClassifier(**{"n_jobs": 1, "random_state": 0, "rescore": False} | params)
         timed("fit", model.fit, X, y)
     (problem, *_), fit = found["fit_nodes"]
     return figures, model, problem, fit.n_iter

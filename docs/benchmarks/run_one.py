@@ -317,6 +317,7 @@ class VowpalWabbit(Method):
 
 METHODS = {
     "sk_hsm": SkHsm,
+    "sk_hsm_tree_alone": SkHsm,
     "sk_hsm_3_trees": SkHsm,
     "sk_hsm_flat": SkHsm,
     "sk_hsm_embedding": SkHsmEmbedding,

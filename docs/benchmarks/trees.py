@@ -101,9 +101,9 @@ def measure(tree: str, seed: int, split: tuple, threads: int) -> dict:
     begin = used()[0]
     label_tree = build(tree, X, y, seed, threads)
     built = used()[0]
-    # of rows as they are, of which the trees here are built, too
+    # of rows as they are, of which the trees here are built, too; and what the trees alone say
     model = HierarchicalSoftmaxClassifier(
-        label_tree, whiten=False, n_jobs=threads, random_state=seed, verbose=1
+        label_tree, whiten=False, rescore=False, n_jobs=threads, random_state=seed, verbose=1
     )
     with contextlib.redirect_stdout(io.StringIO()) as said:
         model.fit(X, y)
