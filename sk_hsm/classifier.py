@@ -151,7 +151,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     row and the class's mean row, features counting by their inverse document frequency; or, of rows that
     are made round, the product with the direction of the class's mean. Power and weight are fitted, as in
     Platt scaling, to about 2048 rows, at most a tenth of all, which are held out while the tree is built and
-    trained; nodes of whose rows they are more than 3 % are then trained again with them.
+    trained. If they are more than 0.5 % of all, nodes of whose rows they are more than 3 % are then
+    trained again with them.
     Probabilities still sum to one, and every method gives the same ones.
 
     Any number of threads may predict with a fitted model, none while another calls `fit`.

@@ -14,7 +14,7 @@ from .blas import one_blas_thread
 from .centroids import over_lengths, sums_near_one
 from .inference import Models, path_log_proba, top_k
 from .node_weights import FlatArrays
-from .validation import kernel_rows
+from .validation import index_array, kernel_rows
 from .whitening import whitened
 
 
@@ -64,7 +64,8 @@ class Rescoring(FlatArrays):
         """The values, (n_classes, n_features)."""
         shape = len(self.biases), self.n_features
         if len(self.feature_weights):
-            return sparse.csr_array((self.values, self.features, self.starts), shape=shape)
+            starts = index_array(self.starts)
+            return sparse.csr_array((self.values, self.features, starts), shape=shape)
         return sparse.csr_array(self.values.reshape(shape))
 
     def with_coefficients(self, power: float, weight: float) -> Rescoring:
@@ -148,10 +149,12 @@ def _scaled(sums: sparse.csr_array, factors: NDArray[np.float64]) -> sparse.csr_
 def _of_sums(
     sums: sparse.csr_array, exponent: NDArray[np.int32], feature_weights: NDArray[np.float32]
 ) -> Rescoring:
-    starts, features = sums.indptr.astype(np.int64), sums.indices.astype(np.int32)
+    starts, features, _ = kernel_rows(sums)
     weighted = sums.data * np.sqrt(feature_weights)[features]
-    lengths = row_norms(sparse.csr_array((weighted, features, starts), shape=sums.shape)).astype(np.float64)
-    values = (sums.data / np.repeat(_or_one(lengths), np.diff(starts))).astype(np.float32)
+    weighted = sparse.csr_array((weighted, features, index_array(starts)), shape=sums.shape)
+    lengths = row_norms(weighted).astype(np.float64)
+    del weighted
+    values = sums.data / np.repeat(_or_one(lengths).astype(np.float32), np.diff(starts))
     biases = np.zeros(len(lengths), dtype=np.float32)
     return _rescoring(starts, features, values, biases, np.ldexp(lengths, exponent), feature_weights)
 

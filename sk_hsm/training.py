@@ -45,7 +45,8 @@ TRIED_SCALE = {"naive_bayes": 1.0, "centroid": 8.0}
 PASSES = 5
 
 # What a rescoring is worth is asked of about N_HELD rows, MOST_HELD of all at most, if they tell as much as
-# MIN_HELD rows of equal weight. Nodes of whose rows they are more than AGAIN are then trained again.
+# MIN_HELD rows of equal weight. Where they are more than NEGLIGIBLE of all, nodes of whose rows they are more
+# than AGAIN then learn them, too.
 N_HELD = 2048
 MOST_HELD = 0.1
 MIN_HELD = 200
@@ -53,6 +54,7 @@ MIN_HELD = 200
 # labels that is doubted.
 WORTH = 0.01
 NATS = 3.0
+NEGLIGIBLE = 0.005
 AGAIN = 0.03
 
 # Rounded weights are float32 in both directions.
@@ -130,6 +132,10 @@ def train_trees(
     if params["arity"] == "auto":
         # from the same random numbers as a fit with the arity that comes out
         params = params | {"arity": choose_arity(known, params, copy.deepcopy(rng))}
+    similarities = None
+    if asked is not None:
+        about = known.X, known.y, known.weights, len(rows.classes), whitening
+        similarities = class_similarities(*about, params["n_jobs"])
     trees = build_trees(known, params, rng)
     seeds = [rng.randint(2**31 - 1) for _ in trees]
     trained = []
@@ -138,11 +144,14 @@ def train_trees(
         trained.append(train_tree(known, tree, params, seed, progress))
     rescoring = None
     if asked is not None:
-        rescoring = learn_rescoring(known, asked, trained, whitening, params, progress)
         del known
-        trained = [
-            train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
-        ]
+        rescoring = learn_rescoring(similarities, asked, trained, whitening, params, progress)
+        if asked.weights.sum() > NEGLIGIBLE * rows.weights.sum():
+            if rescoring is not None:
+                rescoring = updated(rescoring, asked.X, asked.y, asked.weights, whitening, params["n_jobs"])
+            trained = [
+                train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
+            ]
     for one in trained:
         if whitening is not None:
             one.weights = to_raw(one.weights, np.diff(one.tree.child_ptr), whitening)
@@ -177,27 +186,26 @@ def held_for_rescoring(rows: Rows, params: dict[str, Any]) -> NDArray[np.bool_] 
 
 
 def learn_rescoring(
-    known: Rows,
+    similarities: Rescoring,
     asked: Rows,
     trained: list[TrainedTree],
     whitening: NDArray[np.float64] | None,
     params: dict[str, Any],
     progress: Progress,
 ) -> Rescoring | None:
-    """Similarities to classes, and what they count for rows that trees do not know; None for nothing."""
-    n_classes, n_jobs = len(known.classes), params["n_jobs"]
+    """What similarities count for rows that neither they nor trees know; None for nothing."""
+    n_jobs = params["n_jobs"]
     models = [(one.tree, one.weights) for one in trained]
     if whitening is not None:
         models = [(tree, to_raw(weights, np.diff(tree.child_ptr), whitening)) for tree, weights in models]
-    of_known = class_similarities(known.X, known.y, known.weights, n_classes, whitening, n_jobs)
     noise = NATS / effective_number(asked)
     asked_about = asked.X, asked.y, asked.weights
-    fitted, gain, loss = choose_coefficients(of_known, models, *asked_about, noise, n_jobs)
+    fitted, gain, loss = choose_coefficients(similarities, models, *asked_about, noise, n_jobs)
     is_worth_it = gain > max(WORTH * loss, noise)
     if not (is_worth_it or params["rescore"] is True) or fitted.weight == 0:
         return None
     progress.say(f"likely classes are scored again: power {fitted.power:.3g}, weight {fitted.weight:.3g}")
-    return updated(fitted, asked.X, asked.y, asked.weights, whitening, n_jobs)
+    return fitted
 
 
 def train_again(

@@ -181,8 +181,12 @@ def training_csr(X: Any) -> sparse.csr_array:
 
 
 def _starts(n_values: NDArray[np.int64]) -> NDArray[np.integer]:
-    """Where the rows of so many values begin, in the type that does not make scipy copy the columns."""
-    indptr = np.concatenate([[0], np.cumsum(n_values)])
+    """Where the rows of so many values begin."""
+    return index_array(np.concatenate([[0], np.cumsum(n_values)]))
+
+
+def index_array(indptr: NDArray[np.int64]) -> NDArray[np.integer]:
+    """In the type that does not make scipy copy the columns."""
     return indptr.astype(np.int32) if indptr[-1] < 2**31 else indptr
 
 

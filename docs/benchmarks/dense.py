@@ -83,18 +83,23 @@ def scan(point: np.ndarray, variance: float, X: np.ndarray, y: np.ndarray) -> tu
     return float((logits.argmax(axis=0) == y).mean()), float(np.mean(totals - own))
 
 
+def parts_of(model) -> list:
+    """What takes memory."""
+    return [model.node_weights_, *([model.rescoring_] if hasattr(model, "rescoring_") else [])]
+
+
 # -- measuring --------------------------------------------------------------
 
 
 def measure(n_classes: int, branches: int, params: dict) -> dict:
     """Fit, predict, and scan."""
     X, y, X_test, y_test = make(n_classes, branches)
-    figures, model, problem, n_iter = timed_fit(X, y, params)
+    figures, model, problem, n_iter = timed_fit(X, y, {"rescore": "auto"} | params)
     rows = np.subtract(*problem.row_ranges[::-1])
     figures |= {"n_classes": n_classes, "n_rows": len(y), "data_mb": X.nbytes / 1e6}
     figures["passes"] = float((rows * n_iter).sum() / len(y))  # of a row, over the nodes of its path
     del problem
-    figures["model_mb"] = model.node_weights_.nbytes / 1e6
+    figures["model_mb"] = sum(part.nbytes for part in parts_of(model)) / 1e6
     model.predict_top_k(X_test[:1000], k=5)
     begin = time.perf_counter()
     labels = model.predict_top_k(X_test, k=5)[0]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+from dense import parts_of
 from report import FORMATS
 from run_one import load, peak_mb, used
 from scipy import sparse
@@ -91,7 +92,7 @@ def measure(what: str, size: float, args: argparse.Namespace) -> dict:
     result = {
         "n_classes": len(model.classes_), "n_rows": len(y), "n_features": X.shape[1], "nnz": X.nnz / len(y),
         "fit_cpu_s": seconds, "fit_us_row": seconds / len(y) * 1e6, "peak_mb": peak_mb(),
-        "model_mb": model.node_weights_.nbytes / 1e6,
+        "model_mb": sum(part.nbytes for part in parts_of(model)) / 1e6,
     }  # fmt: skip
     begin = time.perf_counter()
     labels = model.predict_top_k(X_test, k=5)[0]

@@ -10,6 +10,9 @@ from libc.stdlib cimport free, malloc
 from .paths cimport Candidate, better
 from .vectors cimport dot
 
+cdef extern from "lines.h" nogil:
+    void prefetch(const float* address)
+
 # a centroid of more than so many times the features of a row is searched for each of these
 cdef enum:
     LONG = 16
@@ -109,6 +112,9 @@ cdef void score_again(
     cdef double all_before = log_sum(items, n), all_after
     cdef Candidate item
     cdef int i, at
+    for i in range(n):  # so that the memory of all is fetched at once
+        prefetch(c.values + c.starts[items[i].node])
+        prefetch(<const float*>c.features + c.starts[items[i].node])
     for i in range(n):
         items[i].log_p = power * items[i].log_p + weight * similarity(c, row, items[i].node)
     all_after = log_sum(items, n)
