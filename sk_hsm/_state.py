@@ -21,6 +21,11 @@ from .rescoring import Rescoring
 # Raise it when what is saved changes in a way that older versions cannot read.
 FORMAT = 5
 
+RESCORING_TYPES = {
+    "starts": np.int64, "features": np.int32, "values": np.float32, "biases": np.float32,
+    "lengths": np.float64, "feature_weights": np.float32, "coefficients": np.float64,
+}  # fmt: skip
+
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
 
 
@@ -188,15 +193,30 @@ def _weight_offsets(weights: dict[str, NDArray], n_inner: int) -> list[tuple[NDA
 
 def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
     """ValueError where arrays of a damaged model do not fit together: the kernel trusts them."""
-    rescoring = Rescoring(state["rescoring_"])
-    n, d = len(state["classes_"]), state["n_features_in_"]
-    starts, features, values = rescoring.starts, rescoring.features, rescoring.values
-    is_white = not len(rescoring.feature_weights)
-    fit = [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
-    fit += [rescoring.coefficients.shape == (2,), len(rescoring.feature_weights) in (0, d)]
-    fit += [starts[0] == 0, starts[-1] == len(values), np.all(starts[1:] >= starts[:-1])]
-    fit += [len(features) == (0 if is_white else len(values)), not is_white or np.all(np.diff(starts) == d)]
-    fit += [features.min(initial=0) >= 0, features.max(initial=0) < d]
+    arrays, n, d = state["rescoring_"], len(state["classes_"]), state["n_features_in_"]
+    fit = [
+        isinstance(arrays.get(name), np.ndarray)
+        and (arrays[name].ndim, arrays[name].dtype) == (1, np.dtype(kind))
+        and bool(np.isfinite(arrays[name]).all())
+        for name, kind in RESCORING_TYPES.items()
+    ]
+    if all(fit):
+        rescoring = Rescoring({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+        starts, features, values = rescoring.starts, rescoring.features, rescoring.values
+        is_white = not len(rescoring.feature_weights)
+        fit += [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
+        fit += [len(rescoring.coefficients) == 2, np.all(rescoring.coefficients >= 0)]
+        fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
+    if all(fit):
+        fit += [starts[0] == 0, starts[-1] == len(values), np.all(np.diff(starts) >= 0)]
+        fit += [
+            len(features) == (0 if is_white else len(values)),
+            not is_white or np.all(np.diff(starts) == d),
+        ]
+    if all(fit) and len(features):
+        first = np.zeros(len(features) + 1, dtype=bool)
+        first[starts] = True  # of a class; others follow a smaller one
+        fit += [features.min() >= 0, features.max() < d, np.all((np.diff(features) > 0) | first[1:-1])]
     if not all(fit):
         raise ValueError(
             f"this model is damaged: the centroids of its {n} classes do not fit its {d} features, save it "

@@ -81,7 +81,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Whether classes that the tree finds likely, those of a probability of 1/1000 or more, up to 64, are
         scored again by how similar the row is to their rows, and divide their probability anew: see Notes.
         "auto" does so where `C` is "auto", the tree has more than one node, and rows held out are
-        likelier then. What it takes is little time and one vector for each class; what it gives is
+        likelier then; True does so whatever they say. Neither does where rows held out would count for less
+        than 200. What it takes is little time and one vector for each class; what it gives is
         much of what a flat softmax has over a tree.
     fit_intercept : bool, default=True
         Whether each node has an intercept. It is the weight of a constant feature 1, and
@@ -280,7 +281,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         """Build the tree and train its nodes with a first batch of rows; then go on with others.
 
         Later calls keep the tree, `C_` and what else the first call, or `fit`, has chosen: `tree`,
-        `arity`, `n_trees`, `C`, `prior` and `whiten` are not looked at again. Weights are not rounded, and
+        `arity`, `n_trees`, `C`, `prior`, `whiten` and `rescore` are not looked at again. Rows are added to
+        the centroids of `rescoring_`. Weights are not rounded, and
         if `fit` has rounded them they become float32 again. A node then minimises
         ``||W - W_before||^2 / 2 + C * sum(weight * log-loss)`` over the rows of the batch, as in
         [1]_. The first batch should hold rows of as many classes as it can; a class has

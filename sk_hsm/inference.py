@@ -57,13 +57,13 @@ def top_k(
 
     def run(lo: int, hi: int, rows: Rows) -> None:
         answers = classes[lo:hi], log_proba[lo:hi]
-        if rescoring is None:
+        if rescoring is None or beam_width is not None:  # a beam may not have all that are likely
             _search(models, rows, min_log_proba, beam_width, 0, 0.0, *answers)
             return
         # the best is one of those that are scored again, and k - 1 others can be among the answers
         found = _wide_answers(hi - lo, rescoring.most + k - 1)
         floor = min(min_log_proba, rescoring.least)
-        _search(models, rows, floor, beam_width, rescoring.most, rescoring.least, *found)
+        _search(models, rows, floor, None, rescoring.most, rescoring.least, *found)
         rescoring.apply(rows, *found)
         for answer, of_found in zip(answers, found, strict=True):
             answer[:] = of_found[:, :k]

@@ -109,7 +109,10 @@ def updated(
     """With the rows of another batch, as they are; features keep their weights."""
     X = X if whitening is None else whitened(X, whitening)
     sums, exponent = _sums(X, y, weights, len(rescoring.biases), whitening, n_jobs)
-    largest = np.maximum(exponent, np.frexp(rescoring.lengths)[1])
+    known, met = rescoring.lengths > 0, np.bincount(y, minlength=len(exponent)) > 0
+    of_known = np.where(known, np.frexp(rescoring.lengths)[1], exponent)
+    exponent = np.where(met, exponent, of_known)
+    largest = np.maximum(exponent, of_known)
     more = _scaled(sums, np.ldexp(1.0, exponent - largest))
     before = _scaled(rescoring.matrix(), np.ldexp(rescoring.lengths, -largest))
     if whitening is None:
@@ -135,7 +138,7 @@ def _sums(
     """Of each class's rows, over two to the power of its exponent."""
     if whitening is None:
         return sums_near_one(X, y, weights, over_lengths(weights, X), n_classes, n_jobs)
-    reach = np.frexp(row_norms(X).max())[1]  # so that no sum is too large for float32
+    reach = np.frexp(np.abs(X.data).max(initial=0))[1]  # so that no sum is too large for float32
     sums, exponent = sums_near_one(X, y, weights, np.ldexp(weights, -reach), n_classes, n_jobs)
     return sums, exponent + reach
 
@@ -161,7 +164,7 @@ def _of_sums(
 
 def _of_white(sums: NDArray, exponent: NDArray[np.int32], whitening: NDArray[np.float64]) -> Rescoring:
     """Of white rows, (n_classes, n_features), but for rows as they are."""
-    lengths = row_norms(sums).astype(np.float64)
+    lengths = np.sqrt(np.einsum("ij,ij->i", sums, sums, dtype=np.float64))
     with one_blas_thread():
         # [x, 1] A m = x . (A[:-1] m) + A[-1] m
         mapped = (sums @ whitening.T.astype(sums.dtype)) / _or_one(lengths)[:, None]

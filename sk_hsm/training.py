@@ -121,7 +121,7 @@ def train_trees(
     """
     step = rounding_step(rows, params["rounding"])
     held = held_for_rescoring(rows, params)
-    asked = None if held is None else rows.of(held)
+    asked = None if held is None else different_rows(rows.of(held))
     if whitening is not None:
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
@@ -146,9 +146,11 @@ def train_trees(
     if asked is not None:
         del known
         rescoring = learn_rescoring(similarities, asked, trained, whitening, params, progress)
-        if asked.weights.sum() > NEGLIGIBLE * rows.weights.sum():
+        weight = rows.weights[held].sum()
+        if weight > NEGLIGIBLE * rows.weights.sum():
             if rescoring is not None:
-                rescoring = updated(rescoring, asked.X, asked.y, asked.weights, whitening, params["n_jobs"])
+                more = asked.weights * (weight / asked.weights.sum())
+                rescoring = updated(rescoring, asked.X, asked.y, more, whitening, params["n_jobs"])
             trained = [
                 train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
             ]
@@ -182,7 +184,9 @@ def held_for_rescoring(rows: Rows, params: dict[str, Any]) -> NDArray[np.bool_] 
     keys = mixed(row_keys(rows.X, rows.y))  # keys themselves say what is held out to choose C
     share = min(MOST_HELD, N_HELD / count_distinct(keys))
     held = is_held_out(keys, rows.y, len(rows.classes), share)
-    return held if effective_number(rows.of(held)) >= MIN_HELD else None
+    if not held.any() or effective_number(different_rows(rows.of(held))) < MIN_HELD:
+        return None
+    return held
 
 
 def learn_rescoring(
@@ -255,6 +259,7 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
     if is_dense(rows.X, rows.weights) or count_distinct(row_keys(rows.X, rows.y)) > N_TRIED:
         return False
     rows = different_rows(rows)
+    rows.X = normalize(rows.X)
     held = is_held_out(row_keys(rows.X, rows.y), rows.y, len(rows.classes))
     known, asked = rows.of(~held), rows.of(held)
     if effective_number(asked) < MIN_ASKED:
@@ -273,20 +278,21 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
 
 
 def effective_number(rows: Rows) -> float:
-    """As many different rows of equal weight tell as much."""
-    _, which = np.unique(row_keys(rows.X, rows.y), return_inverse=True)
-    weights = np.bincount(which, weights=rows.weights)
-    return float(weights.sum() ** 2 / max(np.sum(weights**2), 1e-300))
+    """As many rows of equal weight tell as much."""
+    if not len(rows.y):
+        return 0.0
+    weights = rows.weights / rows.weights.max()
+    return float(weights.sum() ** 2 / np.sum(weights**2))
 
 
 def different_rows(rows: Rows) -> Rows:
-    """Each once, by its class and key, of length one and mean weight one."""
+    """Each once, by its class and key, with the weights of all that are the same; of mean weight one."""
     keys = row_keys(rows.X, rows.y)
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
     weights = np.bincount(which, weights=rows.weights / rows.weights.max())
     order = np.argsort(rows.y[first], kind="stable")
     kept, weights = first[order], weights[order]
-    return Rows(normalize(rows.X[kept]), rows.y[kept], weights / weights.mean(), rows.classes)
+    return Rows(rows.X[kept], rows.y[kept], weights / weights.mean(), rows.classes)
 
 
 def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import logsumexp
+from sklearn import config_context
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import normalize
 
@@ -14,6 +15,7 @@ from sk_hsm import HierarchicalSoftmaxClassifier, training
 from sk_hsm.node_weights import NodeWeights
 from sk_hsm.rescoring import choose_coefficients, class_similarities, updated
 from sk_hsm.tree_builders import balanced_tree
+from sk_hsm.validation import full_csr
 from sk_hsm.whitening import whitened
 
 N_CLASSES, N_ROWS = 300, 8
@@ -118,10 +120,52 @@ def test_all_methods_agree(rows, n_trees):
     np.testing.assert_array_equal(np.concatenate([labels for labels, _ in one]), clf.predict_top_k(X, 3)[0])
 
 
-def test_a_wide_beam_is_exact(rows, fitted):
+@pytest.mark.parametrize("width", [3, 10**6])
+def test_a_beam_gives_what_the_tree_alone_says(rows, fitted, width):
     X, _ = rows(1)
-    for a, b in zip(fitted.predict_top_k(X, 7), fitted.predict_top_k(X, 7, beam_width=10**6), strict=True):
+    alone = of_the_tree(fitted).predict_top_k(X, 7, beam_width=width)
+    for a, b in zip(fitted.predict_top_k(X, 7, beam_width=width), alone, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_chunks_of_rows_give_what_all_at_once_do(rows, fitted, n_jobs):
+    X, y = rows(1)
+    clf = copy.copy(fitted).set_params(n_jobs=n_jobs)
+
+    def answers():
+        yield from clf.predict_top_k(X, 3)
+        yield clf.predict_log_proba(X)
+        yield clf.log_proba_of(X, y)
+        yield clf.sample(X, 4, random_state=3)
+
+    at_once = list(answers())
+    with config_context(working_memory=0.1):
+        for a, b in zip(answers(), at_once, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_stored_zeros_change_no_bit(rows, fitted):
+    X = sparse.csr_array(rows(1)[0][:100]).toarray()
+    X[:, ::3] = 0
+    stored = full_csr(X.astype(np.float32))
+    np.testing.assert_array_equal(fitted.predict_log_proba(stored), fitted.predict_log_proba(X))
+
+
+@pytest.mark.parametrize("n_trees", [1, 3])
+def test_huge_rows_have_probabilities(rows, n_trees):
+    X, y = rows(0)
+    clf = HierarchicalSoftmaxClassifier(n_trees=n_trees, random_state=0).fit(X, y)
+    for scale in (1e15, 1e30):
+        proba = clf.predict_proba(rows(1)[0][::23] * np.float32(scale))
+        np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_samples_depend_on_random_state_alone(rows, fitted):
+    X, _ = rows(1)
+    one, same, other = (fitted.sample(X, 2, random_state=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
 
 
 def test_samples_are_as_frequent_as_they_are_probable(rows, fitted):
@@ -246,6 +290,32 @@ def test_a_class_more_rows_later_is_a_class_with_all_of_them_at_once(rows, fitte
     np.testing.assert_allclose(both.lengths, at_once.lengths, rtol=1e-4)
 
 
+@pytest.mark.parametrize("weight", [1e-30, 1e30])
+def test_the_unit_of_weights_does_not_matter(rows, fitted, weight):
+    X, y = rows(0)
+    params = dict(C=float(1 / weight), prior=None, rescore=True, whiten="auto", random_state=0)
+    if hasattr(fitted, "whitening_"):
+        params["whiten"] = True
+    clf = HierarchicalSoftmaxClassifier(**params).fit(X, y, sample_weight=np.full(len(y), weight))
+    one = HierarchicalSoftmaxClassifier(**params | {"C": 1.0}).fit(X, y)
+    assert (clf.rescoring_.lengths > 0).all()
+    np.testing.assert_allclose(clf.rescoring_.lengths, weight * one.rescoring_.lengths, rtol=1e-4)
+    np.testing.assert_allclose(clf.rescoring_.values, one.rescoring_.values, rtol=1e-4, atol=1e-6)
+    clf.partial_fit(X[:8], y[:8], sample_weight=np.full(8, weight))
+    assert (clf.rescoring_.lengths > 0).all()
+
+
+def test_batches_count_by_their_weights(rows, fitted):
+    X, y = (part[:400] for part in rows(1))
+    ones, twos, doubled = copy.deepcopy(fitted), copy.deepcopy(fitted), copy.deepcopy(fitted)
+    ones.partial_fit(X, y)
+    twos.partial_fit(X, y, sample_weight=np.full(400, 2.0))
+    both = sparse.vstack([X, X], format="csr") if sparse.issparse(X) else np.vstack([X, X])
+    doubled.partial_fit(both, np.concatenate([y, y]))
+    np.testing.assert_allclose(twos.rescoring_.values, doubled.rescoring_.values, rtol=1e-3, atol=1e-6)
+    assert np.abs(twos.rescoring_.values - ones.rescoring_.values).max() > 1e-3
+
+
 def test_partial_fit_goes_on_with_it(rows, fitted):
     X, y = rows(1)
     clf = copy.deepcopy(fitted).partial_fit(X, y)
@@ -326,20 +396,38 @@ def test_rows_that_are_all_told_right_do_not_make_it_sure_of_everything(rows):
     assert 0 < weights[0] < weights[1] < 100 * clf.rescoring_.weight
 
 
-@pytest.mark.parametrize("name", ["starts", "features", "values", "biases", "lengths", "feature_weights"])
+@pytest.mark.parametrize(
+    "name", ["starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients"]
+)
 def test_a_damaged_model_does_not_load(rows, fitted, name):
     state = fitted.__getstate__()
     array = state["rescoring_"][name]
-    damaged = [np.append(array, array[:1])] if len(array) else [np.zeros(3, array.dtype)]
-    if name in ("starts", "features") and len(array):
-        out_of_range = array.copy()
-        out_of_range[len(array) // 2] = 10**8
-        damaged.append(out_of_range)
+    damaged = [
+        None,
+        array.tolist(),
+        array.astype(complex),
+        array[None],
+        np.append(array, np.ones(1, array.dtype)),
+    ]
+    if len(array):
+        damaged.append(array[:0])
+    if len(array) and array.dtype.kind == "f":
+        damaged += [np.where(np.arange(len(array)) == 1, bad, array) for bad in (np.nan, np.inf)]
+    if len(array) and name in ("starts", "features", "coefficients", "feature_weights"):
+        for at, bad in ((0, -1), (1, -1), (0, 10**8), (len(array) // 2, 10**8)):
+            if name in ("starts", "features") or bad < 0:
+                damaged.append(array.copy())
+                damaged[-1][at] = bad
+    if name == "features" and len(array):
+        damaged.append(array[::-1].copy())
     for wrong in damaged:
         with pytest.raises(ValueError, match="this model is damaged"):
             HierarchicalSoftmaxClassifier().__setstate__(
                 {**state, "rescoring_": {**state["rescoring_"], name: wrong}}
             )
+    missing = {key: value for key, value in state["rescoring_"].items() if key != name}
+    with pytest.raises(ValueError, match="this model is damaged"):
+        HierarchicalSoftmaxClassifier().__setstate__({**state, "rescoring_": missing})
 
 
 def test_some_nodes_of_other_weights():

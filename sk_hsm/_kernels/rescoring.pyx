@@ -5,7 +5,7 @@ Its specification is the function of the same name in ``reference``.
 """
 from libc.math cimport INFINITY, exp, fabs, log, sqrt
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 
 from .paths cimport Candidate, better
 from .vectors cimport dot
@@ -19,7 +19,7 @@ cdef enum:
 
 
 cdef struct Centroids:
-    # a class without `features` has all of them
+    # without `features`, or if they `are_full`, every class has all of them
     const int64_t* starts
     const int32_t* features
     const float* values
@@ -27,10 +27,11 @@ cdef struct Centroids:
     const float* feature_weights
     int64_t n_features
     bint by_length
+    bint are_full
 
 
 cdef struct Row:
-    # values are to be multiplied by `scale`
+    # values are to be multiplied by `scale`; if centroids are full they are of all features
     const int32_t* indices
     float* values
     int64_t n
@@ -41,6 +42,7 @@ cdef void open_row(Row* row, const Centroids* c, const int32_t* indices, const f
     """By features' weights, and of length one; or as it is."""
     cdef double size = 0
     cdef int64_t j
+    cdef float value
     row.indices, row.n, row.scale = indices, n, 1
     for j in range(n):
         if c.by_length:
@@ -52,9 +54,18 @@ cdef void open_row(Row* row, const Centroids* c, const int32_t* indices, const f
     else:
         row.scale = size
     for j in range(n):
-        row.values[j] = <float>(data[j] / size) if size > 0 else 0
+        value = <float>(data[j] / size) if size > 0 else 0
         if c.by_length:
-            row.values[j] *= c.feature_weights[indices[j]]
+            value *= c.feature_weights[indices[j]]
+        row.values[indices[j] if c.are_full else j] = value
+
+
+cdef void close_row(Row* row, const Centroids* c) noexcept nogil:
+    """Zeros again, where there are values of all features."""
+    cdef int64_t j
+    if c.are_full:
+        for j in range(row.n):
+            row.values[row.indices[j]] = 0
 
 
 cdef double similarity(const Centroids* c, const Row* row, int32_t label) noexcept nogil:
@@ -62,7 +73,7 @@ cdef double similarity(const Centroids* c, const Row* row, int32_t label) noexce
     cdef const int32_t* features = c.features + c.starts[label]
     cdef int64_t n = c.starts[label + 1] - c.starts[label], i = 0, j = 0, low, high, middle
     cdef double total = 0
-    if n == c.n_features and row.n == n:
+    if c.are_full:
         total = dot(row.values, values, <int>n)
     elif n == c.n_features:
         for j in range(row.n):
@@ -94,14 +105,17 @@ cdef double similarity(const Centroids* c, const Row* row, int32_t label) noexce
     return row.scale * total + c.biases[label]
 
 
-cdef double log_sum(const Candidate* items, int n) noexcept nogil:
-    """log(sum(exp(log_p)))."""
+cdef double normalise(Candidate* items, int n, double log_total) noexcept nogil:
+    """Probabilities in the same proportions, of that sum; return what the sum was before, as a logarithm."""
     cdef double top = -INFINITY, total = 0
     cdef int i
     for i in range(n):
         top = max(top, items[i].log_p)
     for i in range(n):
-        total += exp(items[i].log_p - top)
+        items[i].log_p -= top  # which may be huge
+        total += exp(items[i].log_p)
+    for i in range(n):
+        items[i].log_p += log_total - log(total)
     return top + log(total)
 
 
@@ -109,7 +123,7 @@ cdef void score_again(
     const Centroids* c, const Row* row, double power, double weight, Candidate* items, int n
 ) noexcept nogil:
     """Divide what these classes have of the probability anew; in the order of answers."""
-    cdef double all_before = log_sum(items, n), all_after
+    cdef double log_total = normalise(items, n, 0)
     cdef Candidate item
     cdef int i, at
     for i in range(n):  # so that the memory of all is fetched at once
@@ -117,10 +131,9 @@ cdef void score_again(
         prefetch(<const float*>c.features + c.starts[items[i].node])
     for i in range(n):
         items[i].log_p = power * items[i].log_p + weight * similarity(c, row, items[i].node)
-    all_after = log_sum(items, n)
+    normalise(items, n, log_total)
     for i in range(n):
         item, at = items[i], i
-        item.log_p += all_before - all_after
         while at > 0 and better(item, items[at - 1]):
             items[at] = items[at - 1]
             at -= 1
@@ -168,7 +181,9 @@ def rescore(
     cdef Candidate* items = <Candidate*>malloc((most + 1) * sizeof(Candidate))
     for i in range(classes.shape[0]):
         longest = max(longest, indptr[i + 1] - indptr[i])
-    row.values = <float*>malloc((longest + 1) * sizeof(float))
+    c.n_features = centroids.n_features
+    c.are_full = starts[starts.shape[0] - 1] == c.n_features * (starts.shape[0] - 1)
+    row.values = <float*>calloc((c.n_features if c.are_full else longest) + 1, sizeof(float))
     if items == NULL or row.values == NULL:
         free(items)
         free(row.values)
@@ -177,7 +192,6 @@ def rescore(
     c.features = &features[0] if features.shape[0] else NULL
     c.values = &values[0] if values.shape[0] else NULL
     c.feature_weights = &feature_weights[0] if feature_weights.shape[0] else NULL
-    c.n_features = centroids.n_features
     with nogil:
         for i in range(classes.shape[0]):
             n = 0
@@ -188,6 +202,7 @@ def rescore(
                 continue
             open_row(&row, &c, &indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
             score_again(&c, &row, power, weight, items, n)
+            close_row(&row, &c)
             merge(items, n, &classes[i, 0], &log_proba[i, 0], width)
         free(items)
         free(row.values)
