@@ -115,7 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         model = str(Path(folder) / "lemmas.joblib")
         joblib.dump((vectorizer, clf), model)
-        print(f"model           {clf.node_weights_.nbytes / 1e6:.0f} MB")
+        print(f"model           {Path(model).stat().st_size / 1e6:.0f} MB")
         labels, proba = clf.predict_top_k(vectorizer.transform(WORDS), k=5)
         print()
         for word, found, p in zip(WORDS, labels, proba, strict=True):
