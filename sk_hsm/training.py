@@ -117,7 +117,7 @@ def train_trees(
 ) -> tuple[list[TrainedTree], Rescoring | None]:
     """Build and train as many trees as params say, each from random numbers of its own; and their rescoring.
 
-    With a whitening, rows.X is white afterwards, so that two of them are not kept.
+    rows.X is what was trained with afterwards, white or without rows held out, so that two are not kept.
     """
     step = rounding_step(rows, params["rounding"])
     held = held_for_rescoring(rows, params)
@@ -126,6 +126,10 @@ def train_trees(
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
     known = rows if held is None else rows.of(~held)
+    n_held = 0.0 if held is None else rows.weights[held].sum()
+    is_worth_learning = n_held > NEGLIGIBLE * rows.weights.sum()
+    if not is_worth_learning:
+        rows.X = known.X  # two of them are not kept
     params = params | {"recurring": are_recurring_better(known, params, copy.deepcopy(rng))}
     if params["recurring"]:
         progress.say("classes are clustered by features that recur: rows held out are likelier so")
@@ -146,10 +150,9 @@ def train_trees(
     if asked is not None:
         del known
         rescoring = learn_rescoring(similarities, asked, trained, whitening, params, progress)
-        weight = rows.weights[held].sum()
-        if weight > NEGLIGIBLE * rows.weights.sum():
+        if is_worth_learning:
             if rescoring is not None:
-                more = asked.weights * (weight / asked.weights.sum())
+                more = asked.weights * (n_held / asked.weights.sum())
                 rescoring = updated(rescoring, asked.X, asked.y, more, whitening, params["n_jobs"])
             trained = [
                 train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
