@@ -31,6 +31,8 @@ ONCE = 0.22
 POWERS = (0.7, 1.5)
 DENSE = 0.5
 
+ClassSums = tuple[sparse.csr_array, NDArray[np.int32]]  # of each class, over two to the power of its exponent
+
 
 def class_centroids(
     X: sparse.csr_array,
@@ -39,22 +41,35 @@ def class_centroids(
     n_classes: int,
     n_jobs: int | None = None,
     recurring: bool = False,
+    sums: ClassSums | None = None,
 ) -> sparse.csr_array:
     """Mean direction of each class's rows: float32 rows of unit length, (n_classes, n_features).
 
     Summed in float64 and then rounded, so that they do not depend on the order of rows. Features count by
-    how far they recur in a class where that is asked for.
+    how far they recur in a class where that is asked for. `sums` are those of unit_sums where they are known.
     """
-    scale = over_lengths(weights, X)
-    sums, exponent = sums_near_one(X, y, weights, scale, n_classes, n_jobs)
+    sums, exponent = sums or unit_sums(X, y, weights, n_classes, n_jobs)
+    centroids = sparse.csr_array((sums.data.copy(), sums.indices, sums.indptr), shape=sums.shape)
+    values = centroids.data
     n_rows = weights.sum() / max(np.count_nonzero(np.bincount(y)), 1)
     if recurring or n_rows < FEW:
-        exact = np.ldexp(sums.data.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
-        share = recurrence(X, y, weights, scale, sums.indices, exact)
-        sums.data *= (share ** (RECURRING if recurring else 1))[sums.indices]
+        exact = np.ldexp(values.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
+        share = recurrence(X, y, weights, sums.indices, exact)
+        values *= (share ** (RECURRING if recurring else 1))[sums.indices]
     if not (recurring or is_dense(X, weights)):
-        np.copysign(np.abs(sums.data) ** power_of_means(n_rows), sums.data, out=sums.data)
-    return normalize(sums, copy=False)
+        np.copysign(np.abs(values) ** power_of_means(n_rows), values, out=values)
+    return normalize(centroids, copy=False)
+
+
+def unit_sums(
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    n_classes: int,
+    n_jobs: int | None,
+) -> ClassSums:
+    """Of rows made ones of length one."""
+    return sums_near_one(X, y, weights, over_lengths(weights, X), n_classes, n_jobs)
 
 
 def over_lengths(weights: NDArray[np.float64], X: sparse.csr_array) -> NDArray[np.float64]:
@@ -70,7 +85,7 @@ def sums_near_one(
     scale: NDArray[np.float64],
     n_classes: int,
     n_jobs: int | None,
-) -> tuple[sparse.csr_array, NDArray[np.int32]]:
+) -> ClassSums:
     """class_sums over a power of two for each class, which changes no digit; and its exponents."""
     largest = np.zeros(n_classes)
     np.maximum.at(largest, y, weights)
@@ -97,8 +112,12 @@ def class_sums(
     n_classes: int,
     n_jobs: int | None,
 ) -> sparse.csr_array:
-    """The sum of each class's rows times their scale: float32, (n_classes, n_features), columns sorted."""
+    """The sum of each class's rows times their scale: float32, (n_classes, n_features), columns sorted.
+
+    A column that a class has only in rows of scale zero is not there.
+    """
     members = np.argsort(y, kind="stable")
+    members = members[scale[members] != 0]
     group_ptr = np.searchsorted(y[members], np.arange(n_classes + 1))
     indptr, indices, data = kernel_rows(X)
     sum_ptr = np.zeros(n_classes + 1, dtype=np.int64)
@@ -131,7 +150,6 @@ def recurrence(
     X: sparse.csr_array,
     y: NDArray[np.int32],
     weights: NDArray[np.float64],
-    scale: NDArray[np.float64],
     features: NDArray[np.int32],
     sums: NDArray[np.float64],
 ) -> NDArray[np.float64]:
@@ -140,11 +158,11 @@ def recurrence(
     With rows x of length one, it is the sum of ``x_i x_j`` over all pairs of rows of a class,
     over what that would be if all rows of a class were the same: the sum of ``x_i^2``. A mean
     of few rows is mostly what they have by chance, and this is what new rows will have, too.
-    `sums` are values of the classes' sums of rows times `scale`, and `features` their columns.
+    `sums` are values of the classes' sums of such rows, and `features` their columns.
     """
     n_features = X.shape[1]
     n_values = np.diff(X.indptr)
-    scale = scale**2 / np.maximum(weights, 1e-300)
+    scale = over_lengths(weights, X) ** 2 / np.maximum(weights, 1e-300)
     # a row of weight 2 is two rows, and one of weight 1/2 the half of one
     itself = np.minimum(weights, 1)
     others = np.bincount(y, weights=weights)[y] - itself

@@ -17,7 +17,7 @@ from ._kernels import trees
 from .blas import one_blas_thread
 from .centroids import is_dense
 from .label_tree import LabelTree
-from .validation import kernel_rows
+from .validation import as_array, kernel_rows
 
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
@@ -195,11 +195,6 @@ def members(cluster: NDArray[np.intp], mass: NDArray[np.float32], n_clusters: in
     full = np.zeros((n_clusters, n), dtype=np.float32)
     full[cluster, np.arange(n)] = mass
     return full
-
-
-def as_array(rows: Rows) -> NDArray[np.float32]:
-    """Rows with their zeros."""
-    return rows.toarray() if sparse.issparse(rows) else rows
 
 
 def nearest(points: Rows, centers: NDArray[np.float32]) -> NDArray[np.intp]:

@@ -268,8 +268,9 @@ def node_levels(problem: Problem) -> NDArray[np.int64]:
 
 def sample_trials(problem: Problem, levels: NDArray[np.int64]) -> tuple[list[Trial], NDArray[np.int64]]:
     """Trials of some nodes of each level; and for each node the level whose penalty it takes."""
-    keys = row_keys(problem.X, problem.y)
-    held = is_held_out(keys, problem.y, problem.tree.n_classes)
+    keys, known = row_keys(problem.X, problem.y), problem.row_order
+    held = np.zeros(len(keys), dtype=bool)
+    held[known] = is_held_out(keys[known], problem.y[known], problem.tree.n_classes)
     trials: list[Trial] = []
     groups = np.zeros(levels.max(initial=0) + 1, dtype=np.int64)
     for level in range(len(groups)):
@@ -284,7 +285,7 @@ def _trials_of_level(
     problem: Problem, nodes: NDArray[np.int64], keys: NDArray[np.uint64], held: NDArray[np.bool_]
 ) -> list[Trial]:
     """Nodes drawn at random until they have as many rows as are to be tried."""
-    most = left = max(MIN_ROWS, int(TRIED * len(keys)))
+    most = left = max(MIN_ROWS, int(TRIED * len(problem.row_order)))
     trials = []
     for v in nodes[np.argsort(mixed(nodes.astype(np.uint64) + np.uint64(problem.seed)))]:
         if left <= 0:

@@ -11,7 +11,7 @@ from sklearn.utils.extmath import row_norms
 
 from ._kernels.rescoring import rescore
 from .blas import one_blas_thread
-from .centroids import over_lengths, sums_near_one
+from .centroids import ClassSums, sums_near_one, unit_sums
 from .inference import Models, path_log_proba, top_k
 from .node_weights import FlatArrays
 from .validation import index_array, kernel_rows
@@ -88,9 +88,13 @@ def class_similarities(
     n_classes: int,
     whitening: NDArray[np.float64] | None,
     n_jobs: int | None,
+    sums: ClassSums | None = None,
 ) -> Rescoring:
-    """Of rows with classes like these, which are white where there is a whitening; it counts nothing yet."""
-    sums, exponent = _sums(X, y, weights, n_classes, whitening, n_jobs)
+    """Of rows with classes like these, which are white where there is a whitening; it counts nothing yet.
+
+    `sums` are those of unit_sums for rows that are not white, where they are known.
+    """
+    sums, exponent = sums or _sums(X, y, weights, n_classes, whitening, n_jobs)
     if whitening is not None:
         return _of_white(sums.toarray(), exponent, whitening)
     n_with = np.bincount(sums.indices[sums.data != 0], minlength=X.shape[1])
@@ -134,10 +138,9 @@ def _sums(
     n_classes: int,
     whitening: NDArray[np.float64] | None,
     n_jobs: int | None,
-) -> tuple[sparse.csr_array, NDArray[np.int32]]:
-    """Of each class's rows, over two to the power of its exponent."""
+) -> ClassSums:
     if whitening is None:
-        return sums_near_one(X, y, weights, over_lengths(weights, X), n_classes, n_jobs)
+        return unit_sums(X, y, weights, n_classes, n_jobs)
     reach = np.frexp(np.abs(X.data).max(initial=0))[1]  # so that no sum is too large for float32
     sums, exponent = sums_near_one(X, y, weights, np.ldexp(weights, -reach), n_classes, n_jobs)
     return sums, exponent + reach

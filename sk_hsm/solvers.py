@@ -38,7 +38,7 @@ class Problem:
 
     X: sparse.csr_array  # float32 data, no duplicates
     y: NDArray[np.int32]  # class of each row
-    row_weights: NDArray[np.float32]  # all positive
+    row_weights: NDArray[np.float32]  # not negative; rows of weight zero are left out
     tree: LabelTree
     fit_intercept: bool
     tol: float
@@ -77,8 +77,9 @@ class Problem:
 
     @cached_property
     def row_order(self) -> NDArray[np.int64]:
-        """Rows sorted by rank: a node is a slice."""
-        return np.argsort(self.ranks, kind="stable")
+        """Rows that are not left out, sorted by rank: a node is a slice."""
+        order = np.argsort(self.ranks, kind="stable")
+        return order[self.row_weights[order] > 0]
 
     @cached_property
     def row_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

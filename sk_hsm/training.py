@@ -13,7 +13,7 @@ from scipy.stats import entropy
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 
-from .centroids import class_centroids, is_dense
+from .centroids import ClassSums, class_centroids, is_dense, unit_sums
 from .clusters import cluster_centroids
 from .inference import check_memory, path_log_proba
 from .label_tree import LabelTree
@@ -67,12 +67,16 @@ class Rows:
 
     X: sparse.csr_array  # float32 data, no duplicates
     y: NDArray[np.int32]
-    weights: NDArray[np.float64]  # all positive
+    weights: NDArray[np.float64]  # not negative; rows of weight zero are left out
     classes: NDArray[Any]
 
     def of(self, which: NDArray[np.bool_]) -> Rows:
         """Some of them."""
         return Rows(self.X[which], self.y[which], self.weights[which], self.classes)
+
+    def without(self, which: NDArray[np.bool_]) -> Rows:
+        """All but some, which are left out where they are: X is not copied."""
+        return replace(self, weights=np.where(which, 0, self.weights))
 
 
 @dataclass
@@ -117,7 +121,7 @@ def train_trees(
 ) -> tuple[list[TrainedTree], Rescoring | None]:
     """Build and train as many trees as params say, each from random numbers of its own; and their rescoring.
 
-    rows.X is what was trained with afterwards, white or without rows held out, so that two are not kept.
+    rows.X is white afterwards where there is a whitening, so that two are not kept.
     """
     step = rounding_step(rows, params["rounding"])
     held = held_for_rescoring(rows, params)
@@ -125,22 +129,21 @@ def train_trees(
     if whitening is not None:
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
-    known = rows if held is None else rows.of(~held)
-    n_held = 0.0 if held is None else rows.weights[held].sum()
-    is_worth_learning = n_held > NEGLIGIBLE * rows.weights.sum()
-    if not is_worth_learning:
-        rows.X = known.X  # two of them are not kept
+    known = rows if held is None else rows.without(held)
     params = params | {"recurring": are_recurring_better(known, params, copy.deepcopy(rng))}
     if params["recurring"]:
         progress.say("classes are clustered by features that recur: rows held out are likelier so")
     if params["arity"] == "auto":
         # from the same random numbers as a fit with the arity that comes out
         params = params | {"arity": choose_arity(known, params, copy.deepcopy(rng))}
-    similarities = None
+    similarities = sums = None
     if asked is not None:
-        about = known.X, known.y, known.weights, len(rows.classes), whitening
-        similarities = class_similarities(*about, params["n_jobs"])
-    trees = build_trees(known, params, rng)
+        n_classes, n_jobs = len(rows.classes), params["n_jobs"]
+        about = known.X, known.y, known.weights, n_classes
+        sums = unit_sums(*about, n_jobs) if whitening is None else None
+        similarities = class_similarities(*about, whitening, n_jobs, sums)
+    trees = build_trees(known, params, rng, sums)
+    del sums
     seeds = [rng.randint(2**31 - 1) for _ in trees]
     trained = []
     for tree, seed in zip(trees, seeds, strict=True):
@@ -148,9 +151,9 @@ def train_trees(
         trained.append(train_tree(known, tree, params, seed, progress))
     rescoring = None
     if asked is not None:
-        del known
         rescoring = learn_rescoring(similarities, asked, trained, whitening, params, progress)
-        if is_worth_learning:
+        n_held = rows.weights[held].sum()
+        if n_held > NEGLIGIBLE * rows.weights.sum():
             if rescoring is not None:
                 more = asked.weights * (n_held / asked.weights.sum())
                 rescoring = updated(rescoring, asked.X, asked.y, more, whitening, params["n_jobs"])
@@ -261,7 +264,7 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
         return False
     if is_dense(rows.X, rows.weights) or count_distinct(row_keys(rows.X, rows.y)) > N_TRIED:
         return False
-    rows = different_rows(rows)
+    rows = different_rows(rows.of(rows.weights > 0))
     rows.X = normalize(rows.X)
     held = is_held_out(row_keys(rows.X, rows.y), rows.y, len(rows.classes))
     known, asked = rows.of(~held), rows.of(held)
@@ -298,8 +301,10 @@ def different_rows(rows: Rows) -> Rows:
     return Rows(rows.X[kept], rows.y[kept], weights / weights.mean(), rows.classes)
 
 
-def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) -> list[LabelTree]:
-    """The trees that params ask for, their leaves in the order of classes."""
+def build_trees(
+    rows: Rows, params: dict[str, Any], rng: np.random.RandomState, sums: ClassSums | None = None
+) -> list[LabelTree]:
+    """The trees that params ask for, their leaves in the order of classes; of unit_sums, if it is known."""
     arity, n_classes = params["arity"], len(rows.classes)
     frequency = np.bincount(rows.y, weights=rows.weights, minlength=n_classes)
     tree = given_tree(params["tree"], arity, rows.classes, frequency)
@@ -310,7 +315,8 @@ def build_trees(rows: Rows, params: dict[str, Any], rng: np.random.RandomState) 
     if n_classes <= arity:
         trees = [balanced_tree(n_classes, arity) for _ in seeds]
     else:
-        centroids = class_centroids(rows.X, rows.y, rows.weights, n_classes, n_jobs, params["recurring"])
+        about = rows.X, rows.y, rows.weights, n_classes
+        centroids = class_centroids(*about, n_jobs, params["recurring"], sums)
         trees = cluster_centroids(centroids, frequency, arity, seeds, n_jobs)
     return [tree.with_labels(rows.classes) for tree in trees]
 
@@ -376,4 +382,6 @@ def update_tree(
 def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -> Problem:
     """What is to be trained, its penalties left open."""
     goal = params["fit_intercept"], params["tol"], params["max_iter"]
-    return Problem(rows.X, rows.y, rows.weights.astype(np.float32), tree, *goal, seed)
+    weights = rows.weights.astype(np.float32)
+    np.maximum(weights, np.finfo(np.float32).tiny, out=weights, where=rows.weights > 0)
+    return Problem(rows.X, rows.y, weights, tree, *goal, seed)

@@ -165,6 +165,17 @@ def full_csr(values: NDArray[np.float32]) -> sparse.csr_array:
     return sparse.csr_array((values.ravel(), columns, _starts(np.full(n, d, dtype=np.int64))), shape=(n, d))
 
 
+def as_view(X: sparse.csr_array) -> NDArray[np.float32] | sparse.csr_array:
+    """The values of X as an array where all are stored, as full_csr does; else X."""
+    n, d = X.shape
+    return X.data.reshape(n, d) if X.nnz == n * d and X.has_sorted_indices else X
+
+
+def as_array(X: NDArray | sparse.csr_array) -> NDArray:
+    """X with its zeros."""
+    return X.toarray() if sparse.issparse(X) else X
+
+
 def training_csr(X: Any) -> sparse.csr_array:
     """float_csr without zeros, or full_csr of more than FULL non-zeros, whether X is sparse or not."""
     n, d = X.shape

@@ -13,7 +13,7 @@ from sklearn.utils import gen_batches
 from .blas import one_blas_thread
 from .node_weights import NO_CHILD, NodeWeights
 from .row_keys import count_distinct
-from .validation import full_csr
+from .validation import as_array, as_view, full_csr
 
 # Numbers of a block of rows that is worked on at a time.
 BLOCK = 2**23
@@ -67,13 +67,13 @@ def _learn(
     X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], n_distinct: int, center: bool
 ) -> NDArray[np.float64]:
     n, d = X.shape
-    total = weights.sum()
-    mean = sum(weights[some] @ X[some].toarray() for some in gen_batches(n, max(1, BLOCK // d))) / total
+    total, X = weights.sum(), as_view(X)
+    mean = sum(weights[some] @ as_array(X[some]) for some in gen_batches(n, max(1, BLOCK // d))) / total
     within, squares = np.zeros((d, d)), np.zeros(d)
     order = np.argsort(y, kind="stable")
     for block in class_blocks(y[order], d):
         at = order[block]
-        rows, w = X[at].toarray().astype(np.float64) - mean, weights[at, None]
+        rows, w = as_array(X[at]).astype(np.float64) - mean, weights[at, None]
         first = np.flatnonzero(np.diff(y[at], prepend=-1))
         sizes = np.diff(first, append=len(at))
         means = np.add.reduceat(w * rows, first) / np.add.reduceat(w, first)
@@ -121,10 +121,10 @@ def class_blocks(sorted_y: NDArray[np.int32], n_features: int) -> Iterator[slice
 def whitened(X: sparse.csr_array, A: NDArray[np.float64]) -> sparse.csr_array:
     """[x, 1] A of each row x, as float32."""
     n, d = X.shape
-    data = np.empty((n, d), dtype=np.float32)
+    X, data = as_view(X), np.empty((n, d), dtype=np.float32)
     with one_blas_thread():
         for some in gen_batches(n, max(1, BLOCK // d)):
-            data[some] = X[some].toarray() @ A[:-1] + A[-1]
+            data[some] = as_array(X[some]) @ A[:-1] + A[-1]
     return full_csr(data)
 
 

@@ -13,6 +13,7 @@ from sklearn.preprocessing import normalize
 
 from sk_hsm import HierarchicalSoftmaxClassifier, training
 from sk_hsm.node_weights import NodeWeights
+from sk_hsm.progress import Progress
 from sk_hsm.rescoring import choose_coefficients, class_similarities, updated
 from sk_hsm.tree_builders import balanced_tree
 from sk_hsm.validation import full_csr
@@ -228,10 +229,10 @@ def test_trees_do_not_see_the_rows_that_are_asked_about(rows, monkeypatch):
     of_asked = {bytes(row) for row in white_asked.toarray()}
     assert 100 <= len(of_asked) <= 0.2 * len(y) and of_asked < everything
     for known in seen:
-        of_known_rows = {bytes(row) for row in known.X.toarray()}
+        of_known_rows = {bytes(row) for row in known.X[known.weights > 0].toarray()}
         assert not of_known_rows & of_asked
     # and every class is known
-    assert len(np.unique(seen[0].y)) == N_CLASSES
+    assert len(np.unique(seen[0].y[seen[0].weights > 0])) == N_CLASSES
     # but the model does: similarities are of all rows
     weights = np.ones(len(y))
     whitening = getattr(clf, "whitening_", None)
@@ -240,6 +241,38 @@ def test_trees_do_not_see_the_rows_that_are_asked_about(rows, monkeypatch):
     if whitening is not None:  # no idf that differs
         difference = clf.rescoring_.matrix().toarray() - of_all.matrix().toarray()
         np.testing.assert_allclose(difference, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("arity", [16, "auto"])
+@pytest.mark.parametrize("n_rows", [2, N_ROWS])  # where features count by how far they recur, and not
+def test_rows_of_weight_zero_are_as_if_they_were_not_there(rows, arity, n_rows):
+    X, y = rows(0)
+    some = np.arange(len(y)) % N_ROWS < n_rows
+    X, y = sparse.csr_array(X)[some], y[some].astype(np.int32)
+    known = training.Rows(X, y, np.random.default_rng(1).random(len(y)) + 0.5, np.arange(N_CLASSES))
+    out = np.random.default_rng(2).random(len(y)) < 0.3
+    out[::n_rows] = False
+    fewer = known.of(~out)
+    X.data[np.repeat(out, np.diff(X.indptr))] *= -7
+    X.indices[np.repeat(out, np.diff(X.indptr))] //= 2
+    results = []
+    for rows in (known.without(out), fewer):
+        # naive Bayes is not asked about rows that are left out
+        params = HierarchicalSoftmaxClassifier(arity=arity, prior="centroid").get_params()
+        params |= {"recurring": training.are_recurring_better(rows, params, np.random.RandomState(0))}
+        if arity == "auto":
+            params |= {"arity": training.choose_arity(rows, params, np.random.RandomState(0))}
+        [tree] = training.build_trees(rows, params, np.random.RandomState(0))
+        trained = training.train_tree(rows, tree, params, 0, Progress(0))
+        similarities = class_similarities(rows.X, rows.y, rows.weights, N_CLASSES, None, None)
+        results.append((tree, trained, similarities))
+    (tree, trained, similarities), (tree_of_fewer, of_fewer, similarities_of_fewer) = results
+    np.testing.assert_array_equal(tree.parents, tree_of_fewer.parents)
+    np.testing.assert_array_equal(trained.penalties.C, of_fewer.penalties.C)
+    np.testing.assert_array_equal(trained.weights.lines, of_fewer.weights.lines)
+    np.testing.assert_array_equal(trained.weights.keys, of_fewer.weights.keys)
+    for name, array in similarities.to_arrays().items():
+        np.testing.assert_array_equal(array, similarities_of_fewer.to_arrays()[name])
 
 
 def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):

@@ -82,7 +82,7 @@ def test_recurring_features_count_by_the_fourth_power_of_what_recurs():
     sums = np.zeros((N_CLASSES, X.shape[1]))
     np.add.at(sums, y, X.toarray() * (weights / lengths)[:, None])
     columns = np.tile(np.arange(X.shape[1], dtype=np.int32), N_CLASSES)
-    share = recurrence(X, y.astype(np.int32), weights, weights / lengths, columns, sums.ravel())
+    share = recurrence(X, y.astype(np.int32), weights, columns, sums.ravel())
     expected = sums * share**4
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     got = class_centroids(X, y.astype(np.int32), weights, N_CLASSES, recurring=True)
