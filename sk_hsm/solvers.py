@@ -21,8 +21,8 @@ from .priors import Penalties, smoothing_of
 from .progress import Progress
 from .validation import kernel_rows
 
-# A fit is finished exactly, in float64, where the Hessians of its nodes take no
-# more multiplications than this: about a second.
+# A fit is finished exactly, in float64, where the Hessians of its nodes take no more multiplications than
+# this: about a second. Else nodes that did not converge are, as many as take no more, the smallest first.
 NEWTON_BUDGET = 2**32
 NEWTON_UNKNOWNS = 2048
 NEWTON_ITERATIONS = 100
@@ -112,12 +112,16 @@ class Problem:
         return had
 
     @cached_property
-    def is_small(self) -> bool:
-        """Whether every node is to be finished by Newton steps."""
+    def newton_work(self) -> NDArray[np.float64]:
+        """Multiplications of a Newton step of each inner node; infinite for those of too many unknowns."""
         unknowns = (self.X.shape[1] + 1.0) * np.diff(self.tree.child_ptr)
         rows = np.subtract(self.row_ranges[1], self.row_ranges[0])
-        work = np.sum(rows * unknowns**2 + unknowns**3)
-        return bool(work <= NEWTON_BUDGET and unknowns.max(initial=0) <= NEWTON_UNKNOWNS)
+        return np.where(unknowns <= NEWTON_UNKNOWNS, rows * unknowns**2 + unknowns**3, np.inf)
+
+    @cached_property
+    def is_small(self) -> bool:
+        """Whether every node is to be finished by Newton steps."""
+        return bool(self.newton_work.sum() <= NEWTON_BUDGET)
 
     def arity(self, v: int) -> int:
         return int(self.tree.child_ptr[v + 1] - self.tree.child_ptr[v])
@@ -147,7 +151,11 @@ def fit_nodes(
     """Train every inner node of the tree, or these; the result does not depend on n_jobs."""
     nodes = np.arange(problem.tree.n_inner) if nodes is None else nodes
     fit = ascend_nodes(problem, n_jobs, progress, nodes)
-    if problem.is_small:
+    if not problem.is_small:
+        nodes = nodes[~fit.converged[nodes]]
+        nodes = nodes[np.argsort(problem.newton_work[nodes], kind="stable")]
+        nodes = nodes[np.cumsum(problem.newton_work[nodes]) <= NEWTON_BUDGET]
+    if len(nodes):
         centre = ascend_nodes(replace(problem, max_iter=0), n_jobs, progress, nodes).weights
         with one_blas_thread():
             for v in nodes.tolist():

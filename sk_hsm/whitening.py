@@ -60,33 +60,37 @@ def learn_whitening(
     .. [1] R. A. Fisher, "The use of multiple measurements in taxonomic problems", Annals of Eugenics 7, 1936.
     """
     with one_blas_thread():
-        return _learn(*rows_to_learn_from(X, y, weights, keys), center)
+        return _learn(X, y, weights, *rows_to_learn_from(y, keys, X.shape[1]), center)
 
 
 def _learn(
-    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], n_distinct: int, center: bool
+    X: sparse.csr_array,
+    y: NDArray[np.int32],
+    weights: NDArray[np.float64],
+    order: NDArray[np.int64],
+    n_distinct: int,
+    center: bool,
 ) -> NDArray[np.float64]:
-    n, d = X.shape
-    total, X = weights.sum(), as_view(X)
-    mean = sum(weights[some] @ as_array(X[some]) for some in gen_batches(n, max(1, BLOCK // d))) / total
+    d, total, X = X.shape[1], weights[order].sum(), as_view(X)
+    blocks = [order[block] for block in class_blocks(y[order], d)]
+    mean = sum(weights[at] @ as_array(X[at]) for at in blocks) / total
     within, squares = np.zeros((d, d)), np.zeros(d)
-    order = np.argsort(y, kind="stable")
-    for block in class_blocks(y[order], d):
-        at = order[block]
-        rows, w = as_array(X[at]).astype(np.float64) - mean, weights[at, None]
+    for at in blocks:
+        rows, w = as_array(X[at]) - mean, weights[at, None]
+        weighted = w * rows
         first = np.flatnonzero(np.diff(y[at], prepend=-1))
-        sizes = np.diff(first, append=len(at))
-        means = np.add.reduceat(w * rows, first) / np.add.reduceat(w, first)
-        squares += np.sum(w * rows**2, axis=0)
-        rows -= np.repeat(means, sizes, axis=0)
-        within += rows.T @ (w * rows)
+        sums = np.add.reduceat(weighted, first)
+        means = sums / np.add.reduceat(w, first)
+        squares += np.einsum("ij,ij->j", weighted, rows)
+        within += rows.T @ weighted - means.T @ sums
     deviations = np.sqrt(np.diag(within) + LEAST_SHARE * squares) / total**0.5
     deviations[deviations == 0] = 1
-    share = min(1.0, d / max(n_distinct - np.count_nonzero(np.bincount(y)), 1))
+    share = min(1.0, d / max(n_distinct - np.count_nonzero(np.bincount(y[order])), 1))
     correlations = (1 - share) * within / total / np.outer(deviations, deviations)
     np.fill_diagonal(correlations, 1)
     values, vectors = eigh(correlations)
-    root = vectors / np.sqrt(np.maximum(values, LEAST_SHARE)) / deviations[:, None]
+    # times vectors.T, so that nothing hangs on their signs
+    root = (vectors / np.sqrt(np.maximum(values, LEAST_SHARE))) @ vectors.T / deviations[:, None]
     return np.vstack([root, -center * mean @ root])
 
 
@@ -97,15 +101,16 @@ def is_even(A: NDArray[np.float64]) -> bool:
 
 
 def rows_to_learn_from(
-    X: sparse.csr_array, y: NDArray[np.int32], weights: NDArray[np.float64], keys: NDArray[np.uint64]
-) -> tuple[sparse.csr_array, NDArray[np.int32], NDArray[np.float64], int]:
-    """All rows, or all of every so many-th class, about ENOUGH distinct ones; and how many are distinct."""
+    y: NDArray[np.int32], keys: NDArray[np.uint64], n_features: int
+) -> tuple[NDArray[np.int64], int]:
+    """All rows, or all of every so many-th class, about ENOUGH distinct ones, by class; how many are."""
+    order = np.argsort(y, kind="stable")
     n_distinct, classes = count_distinct(keys), np.flatnonzero(np.bincount(y))
     step = -(-n_distinct // ENOUGH)
-    if step == 1 or len(classes) < step * X.shape[1]:
-        return X, y, weights, n_distinct
-    some = np.flatnonzero(np.isin(y, classes[::step]))
-    return X[some], y[some], weights[some], count_distinct(keys[some])
+    if step == 1 or len(classes) < step * n_features:
+        return order, n_distinct
+    order = order[np.isin(y[order], classes[::step])]
+    return order, count_distinct(keys[order])
 
 
 def class_blocks(sorted_y: NDArray[np.int32], n_features: int) -> Iterator[slice]:

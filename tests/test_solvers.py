@@ -174,6 +174,22 @@ def test_one_warning_says_how_many_nodes_are_unfinished(monkeypatch):
     assert all(warning.filename == __file__ for warning in caught)  # where the user called
 
 
+def test_small_nodes_that_ascent_leaves_unfinished_are_finished_by_newton(monkeypatch):
+    X, y = load_digits(return_X_y=True)
+    X = X / 16
+    params = dict(arity=2, C=100.0, prior=None, tree="balanced")
+    exact = HierarchicalSoftmaxClassifier(**params).fit(X, y)
+    unknowns, visits = 2 * (X.shape[1] + 1), exact.tree_.depths()[y].sum()
+    # one less than all nodes take: the root, which has the most rows, is left
+    monkeypatch.setattr("sk_hsm.solvers.NEWTON_BUDGET", visits * unknowns**2 + 9 * unknowns**3 - 1)
+    with pytest.warns(ConvergenceWarning, match=r"1 of 9 nodes"):
+        clf = HierarchicalSoftmaxClassifier(**params, max_iter=1, tol=1e-6).fit(X, y)
+    for node in range(1, 9):
+        expected = coefficients(exact, node, 2, 64)
+        np.testing.assert_allclose(coefficients(clf, node, 2, 64), expected, rtol=1e-5, atol=1e-5)
+    assert np.abs(coefficients(clf, 0, 2, 64) - coefficients(exact, 0, 2, 64)).max() > 0.1
+
+
 def test_the_gap_bounds_what_is_left_to_gain(monkeypatch):
     """tol is honest: the mean regularised loss is within tol of the optimum's."""
     monkeypatch.setattr("sk_hsm.solvers.NEWTON_BUDGET", 0)
