@@ -16,14 +16,15 @@ from .multi_index import SearchIndex
 from .node_vectors import NodeVectors, vector_offsets
 from .node_weights import LINE, NodeWeights
 from .packed_weights import MARGIN, PackedWeights
-from .rescoring import Rescoring
+from .rescoring import REACHES, Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 5
+FORMAT = 6
 
 RESCORING_TYPES = {
     "starts": np.int64, "features": np.int32, "values": np.float32, "biases": np.float32,
     "lengths": np.float64, "feature_weights": np.float32, "coefficients": np.float64,
+    "reach": np.float64,
 }  # fmt: skip
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
@@ -195,7 +196,8 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
     """ValueError where arrays of a damaged model do not fit together: the kernel trusts them."""
     arrays, n, d = state["rescoring_"], len(state["classes_"]), state["n_features_in_"]
     fit = [
-        isinstance(arrays.get(name), np.ndarray)
+        isinstance(arrays, dict)
+        and isinstance(arrays.get(name), np.ndarray)
         and (arrays[name].ndim, arrays[name].dtype) == (1, np.dtype(kind))
         and bool(np.isfinite(arrays[name]).all())
         for name, kind in RESCORING_TYPES.items()
@@ -206,6 +208,7 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
         is_white = not len(rescoring.feature_weights)
         fit += [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
         fit += [len(rescoring.coefficients) == 2, np.all(rescoring.coefficients >= 0)]
+        fit += [tuple(rescoring.reach.tolist()) in REACHES]
         fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
     if all(fit):
         fit += [starts[0] == 0, starts[-1] == len(values), np.all(np.diff(starts) >= 0)]

@@ -108,8 +108,9 @@ def _open_priors(problem: Problem, prior: str | None) -> list[str]:
 
 
 def _mean_square_norm(problem: Problem) -> float:
-    weights = problem.row_weights.astype(np.float64)
-    return max(float(np.average(problem.square_norms.astype(np.float64), weights=weights)), 1e-30)
+    known = problem.row_order  # rows left out may be infinite
+    square_norms, weights = (x[known].astype(float) for x in (problem.square_norms, problem.row_weights))
+    return max(float(np.average(square_norms, weights=weights)), 1e-30)
 
 
 def _usual_C(problem: Problem) -> float:

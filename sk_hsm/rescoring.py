@@ -17,12 +17,16 @@ from .node_weights import FlatArrays
 from .validation import index_array, kernel_rows
 from .whitening import whitened
 
+# How many classes are scored again, and the log-probability that they have in the tree: few, or more.
+REACHES = ((64.0, float(np.log(1e-3))), (256.0, float(np.log(1e-4))))
+
 
 class Rescoring(FlatArrays):
     """How similar rows are to classes, and what that counts.
 
-    Classes of at least the log-probability `least` in the tree, up to `most` of them, divide what they have
-    together in proportion to ``p^power * exp(weight * s)``. The similarity s of a row x and a class is
+    Classes of at least the log-probability `least` in the tree, up to `most` of them, which is their reach,
+    divide what they have together in proportion to ``p^power * exp(weight * s)``. The similarity s of a row x
+    and a class is
 
     - the cosine of x and the sum of the class's rows, each of length one, features counting by their
       idf, ``log((1 + n_classes) / (1 + n_classes with the feature)) + 1``;
@@ -33,10 +37,16 @@ class Rescoring(FlatArrays):
     ``w * x / sqrt(sum(w * x^2))``. Values have been divided by the class's one of `lengths`.
     """
 
-    __slots__ = ("starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients")
-
-    most = 64
-    least = float(np.log(1e-3))
+    __slots__ = (
+        "starts",
+        "features",
+        "values",
+        "biases",
+        "lengths",
+        "feature_weights",
+        "coefficients",
+        "reach",
+    )
 
     starts: NDArray[np.int64]
     features: NDArray[np.int32]
@@ -45,6 +55,7 @@ class Rescoring(FlatArrays):
     lengths: NDArray[np.float64]
     feature_weights: NDArray[np.float32]
     coefficients: NDArray[np.float64]
+    reach: NDArray[np.float64]
 
     @property
     def power(self) -> float:
@@ -55,6 +66,16 @@ class Rescoring(FlatArrays):
     def weight(self) -> float:
         """Of the similarity."""
         return float(self.coefficients[1])
+
+    @property
+    def most(self) -> int:
+        """Classes that are scored again."""
+        return int(self.reach[0])
+
+    @property
+    def least(self) -> float:
+        """Log-probability that they have in the tree."""
+        return float(self.reach[1])
 
     @property
     def n_features(self) -> int:
@@ -70,6 +91,9 @@ class Rescoring(FlatArrays):
 
     def with_coefficients(self, power: float, weight: float) -> Rescoring:
         return Rescoring(self.to_arrays() | {"coefficients": np.array([power, weight])})
+
+    def with_reach(self, most: int, least: float) -> Rescoring:
+        return Rescoring(self.to_arrays() | {"reach": np.array([most, least])})
 
     def apply(
         self,
@@ -128,7 +152,7 @@ def updated(
             white = before.toarray() @ np.linalg.inv(whitening[:-1]).T.astype(np.float32)
         white += more.toarray()
         new = _of_white(white, largest, whitening)
-    return new.with_coefficients(rescoring.power, rescoring.weight)
+    return new.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
 
 
 def _sums(
@@ -178,7 +202,7 @@ def _of_white(sums: NDArray, exponent: NDArray[np.int32], whitening: NDArray[np.
 
 
 def _rescoring(*arrays: NDArray) -> Rescoring:
-    arrays = *arrays, np.array([1.0, 0.0])
+    arrays = *arrays, np.array([1.0, 0.0]), np.array(REACHES[0])
     return Rescoring(dict(zip(Rescoring.__slots__, arrays, strict=True)))
 
 

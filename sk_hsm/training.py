@@ -22,7 +22,7 @@ from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
 from .regularization import choose_penalties, is_held_out, search_penalties
-from .rescoring import Rescoring, choose_coefficients, class_similarities, updated
+from .rescoring import REACHES, Rescoring, choose_coefficients, class_similarities, updated
 from .row_keys import count_distinct, mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
@@ -51,8 +51,9 @@ N_HELD = 2048
 MOST_HELD = 0.1
 MIN_HELD = 200
 # Their log-loss must fall by this share, and by NATS over their number, which is also the share of their
-# labels that is doubted.
+# labels that is doubted; again by WORTH_MORE for more classes to be scored, which takes longer.
 WORTH = 0.01
+WORTH_MORE = 0.05
 NATS = 3.0
 NEGLIGIBLE = 0.005
 AGAIN = 0.03
@@ -210,11 +211,18 @@ def learn_rescoring(
         models = [(tree, to_raw(weights, np.diff(tree.child_ptr), whitening)) for tree, weights in models]
     noise = NATS / effective_number(asked)
     asked_about = asked.X, asked.y, asked.weights
-    fitted, gain, loss = choose_coefficients(similarities, models, *asked_about, noise, n_jobs)
+    few, gain, loss = choose_coefficients(similarities, models, *asked_about, noise, n_jobs)
     is_worth_it = gain > max(WORTH * loss, noise)
-    if not (is_worth_it or params["rescore"] is True) or fitted.weight == 0:
+    if not (is_worth_it or params["rescore"] is True) or few.weight == 0:
         return None
-    progress.say(f"likely classes are scored again: power {fitted.power:.3g}, weight {fitted.weight:.3g}")
+    more, gain_of_more, _ = choose_coefficients(
+        similarities.with_reach(*REACHES[1]), models, *asked_about, noise, n_jobs
+    )
+    fitted = more if gain_of_more - gain > max(WORTH_MORE * (loss - gain), noise) else few
+    progress.say(
+        f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
+        f"weight {fitted.weight:.3g}"
+    )
     return fitted
 
 

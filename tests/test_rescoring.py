@@ -20,7 +20,6 @@ from sk_hsm.validation import full_csr
 from sk_hsm.whitening import whitened
 
 N_CLASSES, N_ROWS = 300, 8
-MOST, LEAST = 64, 1e-3
 
 
 def sparse_rows(seed):
@@ -84,13 +83,16 @@ def similarities(clf, X, X_train, y_train):
     return (normalize(X * idf) @ normalize(sums * idf).T).toarray()
 
 
-def test_probabilities_are_those_of_the_definition(rows, fitted):
+@pytest.mark.parametrize("most, least", [(64, np.log(1e-3)), (256, np.log(1e-4))])
+def test_probabilities_are_those_of_the_definition(rows, fitted, most, least):
     (X, y), (X_test, _) = rows(0), rows(1)
     log_p = of_the_tree(fitted).predict_log_proba(X_test)
+    fitted = copy.copy(fitted)
+    fitted.rescoring_ = fitted.rescoring_.with_reach(most, least)
     scores = fitted.rescoring_.power * log_p + fitted.rescoring_.weight * similarities(fitted, X_test, X, y)
     order = np.argsort(-log_p, axis=1, kind="stable")
     rank = np.argsort(order, axis=1)
-    likely = (rank < MOST) & (log_p >= np.log(LEAST))
+    likely = (rank < most) & (log_p >= least)
     assert (likely.sum(axis=1) > 1).mean() > 0.8
     parts = [np.where(likely, part, -np.inf) for part in (scores, log_p)]
     before, after = (logsumexp(part, axis=1, keepdims=True) for part in parts)
@@ -222,7 +224,7 @@ def test_trees_do_not_see_the_rows_that_are_asked_about(rows, monkeypatch):
     )
     X, y = rows(0)
     clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
-    [(of_known, X_asked)] = asked
+    (of_known, X_asked), *_ = asked
     white = X if not hasattr(clf, "whitening_") else whitened(sparse.csr_array(X), clf.whitening_)
     white_asked = X_asked if not hasattr(clf, "whitening_") else whitened(X_asked, clf.whitening_)
     everything = {bytes(row) for row in sparse.csr_array(white).toarray()}
@@ -273,6 +275,26 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(rows, arity, n_rows):
     np.testing.assert_array_equal(trained.weights.keys, of_fewer.weights.keys)
     for name, array in similarities.to_arrays().items():
         np.testing.assert_array_equal(array, similarities_of_fewer.to_arrays()[name])
+
+
+def test_more_classes_are_scored_again_where_rows_held_out_are_likelier_by_enough(monkeypatch):
+    tried = []
+    choose = training.choose_coefficients
+
+    def recorded(similarities, models, X, y, weights, noise, n_jobs):
+        fitted, gain, loss = choose(similarities, models, X, y, weights, noise, n_jobs)
+        tried.append((fitted.most, loss - gain, noise))
+        return fitted, gain, loss
+
+    monkeypatch.setattr(training, "choose_coefficients", recorded)
+    taken = []
+    for rows, worth in ((sparse_rows, 0.05), (sparse_rows, 0.01), (dense_rows, 0.0)):
+        monkeypatch.setattr(training, "WORTH_MORE", worth)
+        taken.append(HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0)).rescoring_.most)
+        (_, loss, noise), (_, loss_of_more, _) = tried[-2:]
+        assert (taken[-1] == 256) == (loss - loss_of_more > max(worth * loss, noise))
+    assert [most for most, _, _ in tried] == 3 * [64, 256]
+    assert taken == [64, 256, 64]
 
 
 def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
@@ -430,7 +452,7 @@ def test_rows_that_are_all_told_right_do_not_make_it_sure_of_everything(rows):
 
 
 @pytest.mark.parametrize(
-    "name", ["starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients"]
+    "name", ["starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients", "reach"]
 )
 def test_a_damaged_model_does_not_load(rows, fitted, name):
     state = fitted.__getstate__()
@@ -446,7 +468,7 @@ def test_a_damaged_model_does_not_load(rows, fitted, name):
         damaged.append(array[:0])
     if len(array) and array.dtype.kind == "f":
         damaged += [np.where(np.arange(len(array)) == 1, bad, array) for bad in (np.nan, np.inf)]
-    if len(array) and name in ("starts", "features", "coefficients", "feature_weights"):
+    if len(array) and name in ("starts", "features", "coefficients", "reach", "feature_weights"):
         for at, bad in ((0, -1), (1, -1), (0, 10**8), (len(array) // 2, 10**8)):
             if name in ("starts", "features") or bad < 0:
                 damaged.append(array.copy())
@@ -461,6 +483,8 @@ def test_a_damaged_model_does_not_load(rows, fitted, name):
     missing = {key: value for key, value in state["rescoring_"].items() if key != name}
     with pytest.raises(ValueError, match="this model is damaged"):
         HierarchicalSoftmaxClassifier().__setstate__({**state, "rescoring_": missing})
+    with pytest.raises(ValueError, match="this model is damaged"):
+        HierarchicalSoftmaxClassifier().__setstate__({**state, "rescoring_": None})
 
 
 def test_some_nodes_of_other_weights():
