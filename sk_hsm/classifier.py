@@ -79,7 +79,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         much in one direction as in another.
     rescore : bool or "auto", default="auto"
         Whether classes that the tree finds likely, those of a probability of 1/1000 or more, up to 64, or
-        where rows held out are likelier by 5 % then, 1/10,000 and up to 256, are scored
+        where rows held out are likelier by 6 % then, 1/10,000 and up to 256, are scored
         again by how similar the row is to their rows, and divide their probability anew: see Notes.
         "auto" does so where `C` is "auto", the tree has more than one node, and rows held out are
         likelier then; True does so whatever they say. Neither does where rows held out would count for less

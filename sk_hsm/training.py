@@ -53,7 +53,7 @@ MIN_HELD = 200
 # Their log-loss must fall by this share, and by NATS over their number, which is also the share of their
 # labels that is doubted; again by WORTH_MORE for more classes to be scored, which takes longer.
 WORTH = 0.01
-WORTH_MORE = 0.05
+WORTH_MORE = 0.06
 NATS = 3.0
 NEGLIGIBLE = 0.005
 AGAIN = 0.03
