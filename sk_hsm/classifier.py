@@ -97,7 +97,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     tol : float, default=1e-2
         Training of a node ends when its duality gap is at most `tol` for each unit of weight:
         an upper bound, in nats, of how much its mean regularised loss could still fall.
-        Small problems are finished to float64 precision whatever `tol` is.
+        Small problems are finished to float64 precision whatever `tol` is, and so are small nodes of
+        larger ones that have not ended in `max_iter` passes.
     rounding : float, default=None
         None keeps weights as float32. A number rounds them to multiples of ``rounding / r``,
         r being the root mean square length of rows, drops features of a node whose weights are

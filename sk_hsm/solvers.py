@@ -22,7 +22,8 @@ from .progress import Progress
 from .validation import kernel_rows
 
 # A fit is finished exactly, in float64, where the Hessians of its nodes take no more multiplications than
-# this: about a second. Else nodes that did not converge are, as many as take no more, the smallest first.
+# this: about half a second a step, of which a few are needed. Else nodes that did not converge are, as many
+# as take no more, the smallest first.
 NEWTON_BUDGET = 2**32
 NEWTON_UNKNOWNS = 2048
 NEWTON_ITERATIONS = 100
