@@ -19,7 +19,7 @@ from .packed_weights import MARGIN, PackedWeights
 from .rescoring import REACHES, Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 6
+FORMAT = 7
 
 RESCORING_TYPES = {
     "starts": np.int64, "features": np.int32, "values": np.float32, "biases": np.float32,
@@ -208,7 +208,7 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
         is_white = not len(rescoring.feature_weights)
         fit += [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
         fit += [len(rescoring.coefficients) == 2, np.all(rescoring.coefficients >= 0)]
-        fit += [len(rescoring.reach) == 2 and any(np.allclose(rescoring.reach, each) for each in REACHES)]
+        fit += [len(rescoring.reach) == 3 and any(np.allclose(rescoring.reach, each) for each in REACHES)]
         fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
     if all(fit):
         fit += [starts[0] == 0, starts[-1] == len(values), np.all(np.diff(starts) >= 0)]

@@ -361,15 +361,15 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         progress, params = Progress(self.verbose), self.get_params(deep=False)
         whitening = getattr(self, "whitening_", None)
         rng = check_random_state(self.random_state)
-        if hasattr(self, "rescoring_"):
-            more = rows.X, rows.y, rows.weights, whitening, self.n_jobs
-            self.rescoring_ = updated(self.rescoring_, *more)
-        self._set_trained(
-            [
-                update_tree(rows, *model, penalties, whitening, params, rng.randint(2**31 - 1), progress)
-                for model, penalties in zip(self._models, self._penalties, strict=True)
-            ]
-        )
+        trained = [
+            update_tree(rows, tree, weights, penalties, whitening, params, rng.randint(2**31 - 1), progress)
+            for (tree, weights, _), penalties in zip(self._models, self._penalties, strict=True)
+        ]
+        more = rows.X, rows.y, rows.weights, whitening, self.n_jobs
+        rescoring = updated(self.rescoring_, *more) if hasattr(self, "rescoring_") else None
+        self._set_trained(trained)
+        if rescoring is not None:
+            self.rescoring_ = rescoring
         return self
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, classes: Any, C: float, reset: bool) -> Rows:

@@ -22,7 +22,7 @@ from .validation import OneRow, float_csr, kernel_rows
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
 SMALL = 2**20  # bytes that are there without a look at the system, which takes longer than a row
 
-Model = tuple[LabelTree, NodeWeights | PackedWeights]
+Model = tuple[LabelTree, NodeWeights | PackedWeights, float]  # the last is the smoothing of its nodes
 Models = Sequence[Model]  # of the same classes; their probabilities are averaged
 Rows = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]
 Answers = tuple[NDArray[np.int32], NDArray[np.float64]]

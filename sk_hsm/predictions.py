@@ -237,9 +237,10 @@ class TreePredictions(Predictions):
 
     @property
     def _models(self) -> inference.Models:
+        smoothing = 0.0 if self._rescoring is None else self._rescoring.smoothing
         if hasattr(self, "tree_"):
-            return [(self.tree_, self.node_weights_)]
-        return list(zip(self.trees_, self.node_weights_, strict=True))
+            return [(self.tree_, self.node_weights_, smoothing)]
+        return [(*model, smoothing) for model in zip(self.trees_, self.node_weights_, strict=True)]
 
     @property
     def _rescoring(self) -> inference.Rescoring | None:

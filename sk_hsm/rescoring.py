@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -13,20 +15,24 @@ from ._kernels.rescoring import rescore
 from .blas import one_blas_thread
 from .centroids import ClassSums, sums_near_one, unit_sums
 from .inference import Models, path_log_proba, top_k
-from .node_weights import FlatArrays
+from .label_tree import LabelTree
+from .node_weights import FlatArrays, NodeWeights
 from .validation import index_array, kernel_rows
 from .whitening import whitened
 
-# How many classes are scored again, and the log-probability that they have in the tree: few, or more.
-REACHES = ((64.0, float(np.log(1e-3))), (256.0, float(np.log(1e-4))))
+# How many classes are scored again, the log-probability that they have in the tree, and its smoothing.
+FEW, MORE = (64.0, float(np.log(1e-3)), 0.0), (256.0, float(np.log(1e-4)), 0.0)
+MORE_SMOOTHED = (*MORE[:2], 0.01)
+REACHES = FEW, MORE, MORE_SMOOTHED
 
 
 class Rescoring(FlatArrays):
     """How similar rows are to classes, and what that counts.
 
-    Classes of at least the log-probability `least` in the tree, up to `most` of them, which is their reach,
-    divide what they have together in proportion to ``p^power * exp(weight * s)``. The similarity s of a row x
-    and a class is
+    Nodes of logits z have ``(1 - smoothing) * softmax(z) + smoothing * softmax(z / 3)``, so that no row is
+    wholly lost where one of them is sure of the wrong branch. Classes of at least the log-probability
+    `least` in the tree, up to `most` of them, divide what they have together in proportion to
+    ``p^power * exp(weight * s)``. The similarity s of a row x and a class is
 
     - the cosine of x and the sum of the class's rows, each of length one, features counting by their
       idf, ``log((1 + n_classes) / (1 + n_classes with the feature)) + 1``;
@@ -78,6 +84,11 @@ class Rescoring(FlatArrays):
         return float(self.reach[1])
 
     @property
+    def smoothing(self) -> float:
+        """The share of nodes' probabilities that are those of a higher temperature."""
+        return float(self.reach[2])
+
+    @property
     def n_features(self) -> int:
         return len(self.feature_weights) or int(self.starts[1])
 
@@ -92,8 +103,8 @@ class Rescoring(FlatArrays):
     def with_coefficients(self, power: float, weight: float) -> Rescoring:
         return Rescoring(self.to_arrays() | {"coefficients": np.array([power, weight])})
 
-    def with_reach(self, most: int, least: float) -> Rescoring:
-        return Rescoring(self.to_arrays() | {"reach": np.array([most, least])})
+    def with_reach(self, most: int, least: float, smoothing: float) -> Rescoring:
+        return Rescoring(self.to_arrays() | {"reach": np.array([most, least, smoothing])})
 
     def apply(
         self,
@@ -202,7 +213,7 @@ def _of_white(sums: NDArray, exponent: NDArray[np.int32], whitening: NDArray[np.
 
 
 def _rescoring(*arrays: NDArray) -> Rescoring:
-    arrays = *arrays, np.array([1.0, 0.0]), np.array(REACHES[0])
+    arrays = *arrays, np.array([1.0, 0.0]), np.array(FEW)
     return Rescoring(dict(zip(Rescoring.__slots__, arrays, strict=True)))
 
 
@@ -215,7 +226,7 @@ def _or_one(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def choose_coefficients(
     rescoring: Rescoring,
-    models: Models,
+    trees: Sequence[tuple[LabelTree, NodeWeights]],
     X: sparse.csr_array,
     y: NDArray[np.int32],
     weights: NDArray[np.float64],
@@ -226,10 +237,11 @@ def choose_coefficients(
 
     It is the log-loss of a softmax with two features, which is convex. A share of each row, `doubt`, is taken
     to have a label that the trees draw: else rows that are all told right would want infinite coefficients,
-    as in [1]_. Also what a row gains on average, and the log-loss before.
+    as in [1]_. Also the log-loss before, of the trees with its smoothing, and after.
 
     .. [1] John Platt, "Probabilistic outputs for support vector machines", 1999.
     """
+    models = [(*tree, rescoring.smoothing) for tree in trees]
     classes, log_p, similarity = _likely_classes(rescoring, models, X, n_jobs)
     valid, hit = classes >= 0, classes == y[:, None]
     share = np.where(hit.any(axis=1), weights, 0) / weights.sum()
@@ -249,8 +261,8 @@ def choose_coefficients(
     start = np.array([1.0, 0.0])
     end = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
     power, weight = float(end.x[0]), float(end.x[1] / unit)
-    whole = -path_log_proba(models, X, y, n_jobs) @ weights / weights.sum()
-    return rescoring.with_coefficients(power, weight), float(loss(start)[0] - end.fun), float(whole)
+    before = float(-path_log_proba(models, X, y, n_jobs) @ weights / weights.sum())
+    return rescoring.with_coefficients(power, weight), before, before - float(loss(start)[0] - end.fun)
 
 
 def _likely_classes(

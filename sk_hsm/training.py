@@ -22,7 +22,7 @@ from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
 from .regularization import choose_penalties, is_held_out, search_penalties
-from .rescoring import REACHES, Rescoring, choose_coefficients, class_similarities, updated
+from .rescoring import FEW, MORE, MORE_SMOOTHED, Rescoring, choose_coefficients, class_similarities, updated
 from .row_keys import count_distinct, mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
@@ -206,19 +206,18 @@ def learn_rescoring(
 ) -> Rescoring | None:
     """What similarities count for rows that neither they nor trees know; None for nothing."""
     n_jobs = params["n_jobs"]
-    models = [(one.tree, one.weights) for one in trained]
+    trees = [(one.tree, one.weights) for one in trained]
     if whitening is not None:
-        models = [(tree, to_raw(weights, np.diff(tree.child_ptr), whitening)) for tree, weights in models]
+        trees = [(tree, to_raw(weights, np.diff(tree.child_ptr), whitening)) for tree, weights in trees]
     noise = NATS / effective_number(asked)
-    asked_about = asked.X, asked.y, asked.weights
-    few, gain, loss = choose_coefficients(similarities, models, *asked_about, noise, n_jobs)
-    is_worth_it = gain > max(WORTH * loss, noise)
+    about = asked.X, asked.y, asked.weights, noise, n_jobs
+    few, before, after = choose_coefficients(similarities.with_reach(*FEW), trees, *about)
+    is_worth_it = before - after > max(WORTH * before, noise)
     if not (is_worth_it or params["rescore"] is True) or few.weight == 0:
         return None
-    more, gain_of_more, _ = choose_coefficients(
-        similarities.with_reach(*REACHES[1]), models, *asked_about, noise, n_jobs
-    )
-    fitted = more if gain_of_more - gain > max(WORTH_MORE * (loss - gain), noise) else few
+    reach = MORE if whitening is None else MORE_SMOOTHED
+    more, _, after_more = choose_coefficients(similarities.with_reach(*reach), trees, *about)
+    fitted = more if after - after_more > max(WORTH_MORE * after, noise) else few
     progress.say(
         f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
         f"weight {fitted.weight:.3g}"
@@ -287,7 +286,9 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
         penalty = Penalty(TRIED_C, prior, TRIED_SCALE[prior])
         problem.penalties = Penalties.of_nodes([penalty] * tree.n_inner)
         weights = ascend_nodes(problem, params["n_jobs"], Progress(0)).weights
-        losses.append(-path_log_proba([(tree, weights)], asked.X, asked.y, params["n_jobs"]) @ asked.weights)
+        losses.append(
+            -path_log_proba([(tree, weights, 0.0)], asked.X, asked.y, params["n_jobs"]) @ asked.weights
+        )
     return bool(losses[1] < BETTER * losses[0])
 
 

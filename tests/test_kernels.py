@@ -157,22 +157,22 @@ def random_weights(rng, tree, n_features, scale=1.0, p_dead=0.0):
     return weights
 
 
-def model(seed, kind, n_classes, arity, n_rows=6, n_features=30, **options):
-    """A tree, its weights and rows."""
+def model(seed, kind, n_classes, arity, smoothing=0.0, n_rows=6, n_features=30, **options):
+    """A tree, its weights, their smoothing and rows."""
     rng = np.random.default_rng(seed)
     tree = random_tree(rng, kind, n_classes, arity)
     weights = random_weights(rng, tree, n_features, **options)
-    return tree, weights, *random_rows(rng, n_rows, n_features)
+    return tree, weights, smoothing, *random_rows(rng, n_rows, n_features)
 
 
-def log_proba_of(module, tree, weights, indptr, indices, data):
-    out = np.full((len(indptr) - 1, tree.n_classes), np.nan)
-    module.all_log_proba(tree, weights, indptr, indices, data, out)
+def log_proba_of(module, tree, *args):
+    out = np.full((len(args[2]) - 1, tree.n_classes), np.nan)
+    module.all_log_proba(tree, *args, out)
     return out
 
 
 def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0, n_likely=0, likely=0.0):
-    shape = (len(args[2]) - 1, k + max(n_likely - 1, 0))
+    shape = (len(args[3]) - 1, k + max(n_likely - 1, 0))
     classes, log_proba = np.full(shape, -7, np.int32), np.full(shape, np.nan)
     module.top_k(*args, min_log_proba, beam_width, n_likely, likely, classes, log_proba)
     return classes, log_proba
@@ -249,14 +249,14 @@ def test_rescore(seed, is_white, is_full, n_features, n_classes, most, scale):
 @given(
     SEEDS, st.integers(1, 4), st.integers(1, 40), st.sampled_from([2, 5, 17]),
     st.integers(1, 8), st.sampled_from([-np.inf, -3.0, -0.5]), st.sampled_from([0.0, 0.1, 3.0, 300.0]),
-    st.sampled_from([(0, 0.0), (1, -2.0), (4, -3.0), (50, -4.0)]),
+    st.sampled_from([(0, 0.0), (1, -2.0), (4, -3.0), (50, -4.0)]), st.sampled_from([0.0, 0.01]),
 )  # fmt: skip
-def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale, likely):
+def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale, likely, smoothing):
     rng = np.random.default_rng(seed)
     models = []
     for _ in range(n_trees):
         tree = random_tree(rng, rng.choice(TREES), n_classes, arity)
-        models.append((tree, random_weights(rng, tree, 20, scale=scale, p_dead=0.1)))
+        models.append((tree, random_weights(rng, tree, 20, scale=scale, p_dead=0.1), smoothing))
     drawn, k = random_rows(rng, 5, 20), min(k, n_classes)
     width = k + max(likely[0] - 1, 0)
     results = []
@@ -271,9 +271,9 @@ def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale,
     np.testing.assert_allclose(log_proba_seen, expected_seen, rtol=1e-5, atol=1e-5 * max(1, scale))
     # and to the last bit what the other kernels give
     total = np.full((5, n_classes), -np.inf)
-    for tree, weights in models:
+    for model in models:
         log_p = np.zeros((5, n_classes))
-        paths.all_log_proba(tree, weights, *drawn, log_p)
+        paths.all_log_proba(*model, *drawn, log_p)
         forests.add_log_proba(log_p, total)
     total -= np.log(n_trees)
     for i in range(5):
@@ -713,16 +713,22 @@ def test_packing(seed, arity, step, n_features):
 # -- paths.pyx --------------------------------------------------------------
 
 CASES = pytest.mark.parametrize(
-    ("kind", "arity"),
-    [(kind, arity) for kind in TREES for arity in ARITIES if kind != "deep" or arity == 2],
+    ("kind", "arity", "smoothing"),
+    [
+        (kind, arity, smoothing)
+        for kind in TREES
+        for arity in ARITIES
+        for smoothing in (0.0, 0.1)
+        if kind != "deep" or arity == 2
+    ],
 )
 N_CLASSES = 60
 
 
 @CASES
 @pytest.mark.parametrize("p_dead", [0, 0.4])
-def test_log_proba(kind, arity, p_dead):
-    args = model(0, kind, N_CLASSES, arity, p_dead=p_dead)
+def test_log_proba(kind, arity, smoothing, p_dead):
+    args = model(0, kind, N_CLASSES, arity, smoothing, p_dead=p_dead)
     actual, expected = (log_proba_of(module, *args) for module in (paths, reference))
     assert_log_proba_close(actual, expected)
     np.testing.assert_allclose(np.exp(actual).sum(axis=1), 1, rtol=1e-10)
@@ -730,8 +736,8 @@ def test_log_proba(kind, arity, p_dead):
 
 
 @CASES
-def test_path_log_proba(kind, arity):
-    args = model(1, kind, N_CLASSES, arity, n_rows=20, p_dead=0.1)
+def test_path_log_proba(kind, arity, smoothing):
+    args = model(1, kind, N_CLASSES, arity, smoothing, n_rows=20, p_dead=0.1)
     classes = np.random.default_rng(1).permutation(N_CLASSES)[:20].astype(np.int32)
     actual, expected = np.full(20, np.nan), np.full(20, np.nan)
     paths.path_log_proba(*args, classes, actual)
@@ -752,9 +758,12 @@ def sorted_classes(log_proba, k, min_log_proba):
 
 
 @settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from(TREES), st.integers(2, 40), st.sampled_from(ARITIES), st.data())
-def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, data):
-    args = model(seed, kind, n_classes, arity, n_rows=3, n_features=10, p_dead=0.1)
+@given(
+    SEEDS, st.sampled_from(TREES), st.integers(2, 40), st.sampled_from(ARITIES),
+    st.sampled_from([0.0, 0.01, 1.0]), st.data(),
+)  # fmt: skip
+def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, smoothing, data):
+    args = model(seed, kind, n_classes, arity, smoothing, n_rows=3, n_features=10, p_dead=0.1)
     k = data.draw(st.integers(1, n_classes))
     log_proba = log_proba_of(paths, *args)
     # a floor that a class reaches exactly, or that none bounds
@@ -776,8 +785,8 @@ def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, data):
 @CASES
 @pytest.mark.parametrize("k", [1, 5, N_CLASSES])
 @pytest.mark.parametrize("beam_width", [0, 1, 3, N_CLASSES])
-def test_top_k(kind, arity, k, beam_width):
-    args = model(2, kind, N_CLASSES, arity, n_rows=8)
+def test_top_k(kind, arity, smoothing, k, beam_width):
+    args = model(2, kind, N_CLASSES, arity, smoothing, n_rows=8)
     for how in ((-np.inf, beam_width), (-4.0, beam_width), (-np.inf, beam_width, 7, -3.0)):
         classes, log_proba = top_k_of(paths, args, k, *how)
         expected_classes, expected = top_k_of(reference, args, k, *how)
@@ -800,7 +809,7 @@ def test_a_beam_as_wide_as_the_tree_is_exact(kind):
 def test_ties_are_in_the_order_of_classes(module, arity, k, beam_width):
     rng = np.random.default_rng(0)
     tree = balanced_tree(64, arity)._reorder_leaves(rng.permutation(64), np.arange(64))
-    args = tree, random_weights(rng, tree, 10, scale=0), *random_rows(rng, 4, 10)
+    args = tree, random_weights(rng, tree, 10, scale=0), 0.0, *random_rows(rng, 4, 10)
     classes, log_proba = top_k_of(module, args, k, beam_width=beam_width)
     np.testing.assert_array_equal(classes, np.broadcast_to(np.arange(k), (4, k)))
     np.testing.assert_allclose(log_proba, -np.log(64), rtol=1e-12)
@@ -814,15 +823,15 @@ def test_a_narrow_beam_breaks_ties_by_node(module):
     tree = LabelTree.from_parents([-1, 0, 0, 1, 1, 2, 2])
     tree = tree._reorder_leaves(np.array([2, 3, 0, 1]), np.arange(4))
     rng = np.random.default_rng(0)
-    args = tree, random_weights(rng, tree, 3, scale=0), *random_rows(rng, 1, 3)
+    args = tree, random_weights(rng, tree, 3, scale=0), 0.0, *random_rows(rng, 1, 3)
     classes, log_proba = top_k_of(module, args, 4, beam_width=1)
     np.testing.assert_array_equal(classes, [[2, 3, -1, -1]])
     np.testing.assert_allclose(log_proba, [[np.log(0.25), np.log(0.25), -np.inf, -np.inf]])
 
 
 @CASES
-def test_min_log_proba_keeps_the_classes_that_reach_it(kind, arity):
-    args = model(4, kind, N_CLASSES, arity)
+def test_min_log_proba_keeps_the_classes_that_reach_it(kind, arity, smoothing):
+    args = model(4, kind, N_CLASSES, arity, smoothing)
     log_proba = log_proba_of(paths, *args)
     floor = float(np.median(log_proba))
     classes, best = top_k_of(paths, args, N_CLASSES, floor)
@@ -833,8 +842,8 @@ def test_min_log_proba_keeps_the_classes_that_reach_it(kind, arity):
 
 
 @CASES
-def test_k_of_all_classes_is_a_permutation(kind, arity):
-    args = model(5, kind, N_CLASSES, arity, p_dead=0.4)
+def test_k_of_all_classes_is_a_permutation(kind, arity, smoothing):
+    args = model(5, kind, N_CLASSES, arity, smoothing, p_dead=0.4)
     classes, log_proba = top_k_of(paths, args, N_CLASSES)
     every = np.broadcast_to(np.arange(N_CLASSES), classes.shape)
     np.testing.assert_array_equal(np.sort(classes, axis=1), every)
@@ -861,10 +870,10 @@ def test_a_child_without_rows_has_probability_zero():
 
 
 @pytest.mark.parametrize("arity", ARITIES)
-def test_logits_beyond_float32(arity):
-    tree, weights, indptr, indices, data = model(6, "random", N_CLASSES, arity, scale=1e10, p_dead=0.2)
-    data = np.sign(data) * np.float32(1e30)
-    args = tree, weights, indptr, indices, data
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_logits_beyond_float32(arity, smoothing):
+    *known, data = model(6, "random", N_CLASSES, arity, smoothing, scale=1e10, p_dead=0.2)
+    args = *known, np.sign(data) * np.float32(1e30)
     actual, expected = (log_proba_of(module, *args) for module in (paths, reference))
     assert not np.isnan(actual).any()
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
@@ -886,11 +895,12 @@ def missing_classes(tree, weights):
 @pytest.mark.parametrize("module", [paths, reference])
 @pytest.mark.parametrize("arity", ARITIES)
 @pytest.mark.parametrize("value", [1, 1e20, 1e28, 1e30, 1e38])
-def test_only_missing_children_have_probability_zero(module, arity, value):
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_only_missing_children_have_probability_zero(module, arity, value, smoothing):
     # whatever the logits: they may be on either side of the -1e30 of a missing child
-    tree, weights, indptr, indices, data = model(7, "random", N_CLASSES, arity, p_dead=0.2)
-    log_proba = log_proba_of(module, tree, weights, indptr, indices, np.sign(data) * np.float32(value))
-    missing = missing_classes(tree, weights)
+    *known, data = model(7, "random", N_CLASSES, arity, smoothing, p_dead=0.2)
+    log_proba = log_proba_of(module, *known, np.sign(data) * np.float32(value))
+    missing = missing_classes(*known[:2])
     assert 0 < missing.sum() < N_CLASSES
     np.testing.assert_array_equal(np.isneginf(log_proba), np.broadcast_to(missing, log_proba.shape))
     np.testing.assert_allclose(np.exp(log_proba).sum(axis=1), 1, rtol=1e-10)
@@ -900,29 +910,29 @@ def test_only_missing_children_have_probability_zero(module, arity, value):
 def test_rows_without_features_have_the_logits_of_the_bias(kind):
     tree, weights, *_ = model(8, kind, N_CLASSES, 3)
     empty = np.zeros(3, np.int64), np.zeros(0, np.int32), np.zeros(0, np.float32)
-    actual, expected = (log_proba_of(module, tree, weights, *empty) for module in (paths, reference))
+    actual, expected = (log_proba_of(module, tree, weights, 0.0, *empty) for module in (paths, reference))
     assert_log_proba_close(actual, expected)
     np.testing.assert_array_equal(actual[0], actual[1])
-    best = top_k_of(paths, (tree, weights, *empty), 5)
+    best = top_k_of(paths, (tree, weights, 0.0, *empty), 5)
     for a, b in zip(best, sorted_classes(actual, 5, -np.inf), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
 @pytest.mark.parametrize("kind", TREES)
 def test_features_that_no_node_knows_change_nothing(kind):
-    tree, weights, indptr, indices, data = model(9, kind, N_CLASSES, 3)
+    *known, indptr, indices, data = model(9, kind, N_CLASSES, 3)
     unknown = np.arange(len(indptr) - 1) + 1000
     wider = np.insert(indices, indptr[1:], unknown).astype(np.int32)
     values = np.insert(data, indptr[1:], 5).astype(np.float32)
     np.testing.assert_array_equal(
-        log_proba_of(paths, tree, weights, indptr + np.arange(len(indptr)), wider, values),
-        log_proba_of(paths, tree, weights, indptr, indices, data),
+        log_proba_of(paths, *known, indptr + np.arange(len(indptr)), wider, values),
+        log_proba_of(paths, *known, indptr, indices, data),
     )
 
 
 @CASES
-def test_sample_classes(kind, arity):
-    args = model(10, kind, N_CLASSES, arity, n_rows=4, p_dead=0.2)
+def test_sample_classes(kind, arity, smoothing):
+    args = model(10, kind, N_CLASSES, arity, smoothing, n_rows=4, p_dead=0.2)
     uniforms = np.random.default_rng(10).random((4, 50))
     actual, expected = np.full((4, 50), -7, np.int32), np.full((4, 50), -7, np.int32)
     paths.sample_classes(*args, uniforms, actual)
@@ -932,9 +942,9 @@ def test_sample_classes(kind, arity):
 
 @CASES
 @pytest.mark.parametrize("module", [paths, reference])
-def test_samples_follow_the_distribution(module, kind, arity):
+def test_samples_follow_the_distribution(module, kind, arity, smoothing):
     # u on a grid: each class gets its share of the points, give or take one
-    args = model(11, kind, N_CLASSES, arity, n_rows=2, p_dead=0.1)
+    args = model(11, kind, N_CLASSES, arity, smoothing, n_rows=2, p_dead=0.1)
     n = 200
     uniforms = np.tile((np.arange(n) + 0.5) / n, (2, 1))
     classes = np.full((2, n), -7, np.int32)
@@ -959,6 +969,7 @@ def test_a_tree_of_one_class(module, beam_width):
     args = (
         tree,
         NodeWeights.of_sizes(np.zeros(0, np.int64), np.zeros(0, np.int64)),
+        0.1,
         *random_rows(np.random.default_rng(0), 3, 5),
     )
     classes, log_proba = top_k_of(module, args, 2, beam_width=beam_width)

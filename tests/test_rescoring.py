@@ -6,15 +6,24 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from scipy import sparse
-from scipy.special import logsumexp
+from scipy.special import logsumexp, softmax
 from sklearn import config_context
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import normalize
 
 from sk_hsm import HierarchicalSoftmaxClassifier, training
 from sk_hsm.node_weights import NodeWeights
 from sk_hsm.progress import Progress
-from sk_hsm.rescoring import choose_coefficients, class_similarities, updated
+from sk_hsm.rescoring import (
+    FEW,
+    MORE,
+    MORE_SMOOTHED,
+    REACHES,
+    choose_coefficients,
+    class_similarities,
+    updated,
+)
 from sk_hsm.tree_builders import balanced_tree
 from sk_hsm.validation import full_csr
 from sk_hsm.whitening import whitened
@@ -47,6 +56,7 @@ def held_out(X, y):
     return training.held_for_rescoring(rows, HierarchicalSoftmaxClassifier().get_params())
 
 
+REACH = pytest.mark.parametrize("reach", REACHES)
 ROWS = {"sparse": sparse_rows, "dense": dense_rows}
 
 
@@ -69,6 +79,19 @@ def of_the_tree(clf):
     return clf
 
 
+def smoothed_log_proba(clf, X, smoothing):
+    """Of the tree alone, from the definition: (n_samples, n_classes)."""
+    tree, X = clf.tree_, X.toarray() if sparse.issparse(X) else X
+    log_p = np.zeros((len(X), tree.n_nodes))
+    for v in range(tree.n_inner):
+        children = tree.children[tree.child_ptr[v] : tree.child_ptr[v + 1]]
+        features, W, bias = clf.node_weights_.node(v, len(children))
+        z = X[:, features] @ W.astype(np.float64) + bias
+        p = (1 - smoothing) * softmax(z, axis=1) + smoothing * softmax(z / 3, axis=1)
+        log_p[:, children] = log_p[:, [v]] + np.log(p)
+    return log_p[:, tree.n_inner :]
+
+
 def similarities(clf, X, X_train, y_train):
     """From the definition: (n_samples, n_classes)."""
     Y = sparse.csr_array((np.ones(len(y_train)), (y_train, np.arange(len(y_train)))))
@@ -83,12 +106,12 @@ def similarities(clf, X, X_train, y_train):
     return (normalize(X * idf) @ normalize(sums * idf).T).toarray()
 
 
-@pytest.mark.parametrize("most, least", [(64, np.log(1e-3)), (256, np.log(1e-4))])
-def test_probabilities_are_those_of_the_definition(rows, fitted, most, least):
-    (X, y), (X_test, _) = rows(0), rows(1)
-    log_p = of_the_tree(fitted).predict_log_proba(X_test)
+@REACH
+def test_probabilities_are_those_of_the_definition(rows, fitted, reach):
+    (X, y), (X_test, _), (most, least, smoothing) = rows(0), rows(1), reach
+    log_p = smoothed_log_proba(fitted, X_test, smoothing)
     fitted = copy.copy(fitted)
-    fitted.rescoring_ = fitted.rescoring_.with_reach(most, least)
+    fitted.rescoring_ = fitted.rescoring_.with_reach(*reach)
     scores = fitted.rescoring_.power * log_p + fitted.rescoring_.weight * similarities(fitted, X_test, X, y)
     order = np.argsort(-log_p, axis=1, kind="stable")
     rank = np.argsort(order, axis=1)
@@ -101,9 +124,10 @@ def test_probabilities_are_those_of_the_definition(rows, fitted, most, least):
 
 
 @pytest.mark.parametrize("n_trees", [1, 3])
-def test_all_methods_agree(rows, n_trees):
+@REACH
+def test_all_methods_agree(rows, n_trees, reach):
     clf = HierarchicalSoftmaxClassifier(n_trees=n_trees, random_state=0).fit(*rows(0))
-    assert hasattr(clf, "rescoring_")
+    clf.rescoring_ = clf.rescoring_.with_reach(*reach)
     X, y = (part[::40] for part in rows(1))
     proba = clf.predict_proba(X)
     np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
@@ -189,20 +213,22 @@ def test_new_rows_are_likelier_than_without(rows, fitted):
     assert fitted.score(X, y) > plain.score(X, y) + 0.02
 
 
-def test_no_other_coefficients_make_rows_held_out_likelier(rows, fitted):
+@REACH
+def test_no_other_coefficients_make_rows_held_out_likelier(rows, fitted, reach):
     X_test, y_test = rows(1)
     tree = of_the_tree(fitted)
     arguments = [(tree.tree_, tree.node_weights_)], sparse.csr_array(X_test), y_test.astype(np.int32)
     weights = np.random.default_rng(0).random(len(y_test)) + 0.5
-    best, gain, loss = choose_coefficients(fitted.rescoring_, *arguments, weights, 0.0, None)
+    similarities = fitted.rescoring_.with_reach(*reach)
+    best, before, after = choose_coefficients(similarities, *arguments, weights, 0.0, None)
 
     def loss_of(power, weight):
         tree.rescoring_ = best.with_coefficients(power, weight)
         return -weights @ tree.log_proba_of(X_test, y_test) / weights.sum()
 
     least = loss_of(best.power, best.weight)
-    np.testing.assert_allclose(loss_of(1, 0), loss, rtol=1e-9)
-    np.testing.assert_allclose(loss - least, gain, rtol=1e-6)
+    np.testing.assert_allclose(loss_of(1, 0), before, rtol=1e-9)
+    np.testing.assert_allclose(least, after, rtol=1e-9)
     for power, weight in ((1.05, 1), (0.95, 1), (1, 1.05), (1, 0.95), (1.03, 0.97), (0.97, 1.03)):
         assert loss_of(power * best.power, weight * best.weight) > least
 
@@ -282,19 +308,19 @@ def test_more_classes_are_scored_again_where_rows_held_out_are_likelier_by_enoug
     choose = training.choose_coefficients
 
     def recorded(similarities, models, X, y, weights, noise, n_jobs):
-        fitted, gain, loss = choose(similarities, models, X, y, weights, noise, n_jobs)
-        tried.append((fitted.most, loss - gain, noise))
-        return fitted, gain, loss
+        fitted, before, after = choose(similarities, models, X, y, weights, noise, n_jobs)
+        tried.append((tuple(fitted.reach), after, noise))
+        return fitted, before, after
 
     monkeypatch.setattr(training, "choose_coefficients", recorded)
     taken = []
     for rows, worth in ((sparse_rows, 0.06), (sparse_rows, 0.01), (dense_rows, 0.0)):
         monkeypatch.setattr(training, "WORTH_MORE", worth)
-        taken.append(HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0)).rescoring_.most)
+        taken.append(tuple(HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0)).rescoring_.reach))
         (_, loss, noise), (_, loss_of_more, _) = tried[-2:]
-        assert (taken[-1] == 256) == (loss - loss_of_more > max(worth * loss, noise))
-    assert [most for most, _, _ in tried] == 3 * [64, 256]
-    assert taken == [64, 256, 64]
+        assert (taken[-1] != FEW) == (loss - loss_of_more > max(worth * loss, noise))
+    assert [reach for reach, _, _ in tried] == [FEW, MORE, FEW, MORE, FEW, MORE_SMOOTHED]
+    assert taken == [FEW, MORE, FEW]
 
 
 def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
@@ -380,6 +406,17 @@ def test_partial_fit_goes_on_with_it(rows, fitted):
     )
     X_test, y_test = rows(2)
     assert clf.log_proba_of(X_test, y_test).mean() > fitted.log_proba_of(X_test, y_test).mean()
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_a_partial_fit_that_fails_leaves_it_as_it_was(rows, fitted):
+    X, y = rows(1)
+    clf = copy.deepcopy(fitted).set_params(max_iter=1, tol=1e-9)
+    with pytest.raises(ConvergenceWarning):
+        clf.partial_fit(X, y)
+    for name, array in clf.rescoring_.to_arrays().items():
+        np.testing.assert_array_equal(array, fitted.rescoring_.to_arrays()[name])
+    np.testing.assert_array_equal(clf.node_weights_.lines, fitted.node_weights_.lines)
 
 
 @pytest.mark.parametrize(

@@ -200,11 +200,11 @@ cdef int open_forest(Forest* f, models) except -1:
     f.models = <Model*>calloc(f.n_trees, sizeof(Model))
     f.memories = <Memory*>calloc(f.n_trees, sizeof(Memory))
     f.frontiers = <Heap*>calloc(f.n_trees, sizeof(Heap))
-    f.path = <int32_t*>malloc((max(tree.max_depth for tree, _ in models) + 1) * sizeof(int32_t))
+    f.path = <int32_t*>malloc((max(tree.max_depth for tree, *_ in models) + 1) * sizeof(int32_t))
     if f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL:
         raise MemoryError(f"no memory to search {f.n_trees} trees")
-    for t, (tree, weights) in enumerate(models):
-        open_model(&f.models[t], tree, weights)
+    for t, (tree, weights, smoothing) in enumerate(models):
+        open_model(&f.models[t], tree, weights, smoothing)
         f.memories[t].at = <int64_t*>malloc((f.models[t].n_inner + 1) * sizeof(int64_t))
         f.memories[t].opened = <int32_t*>malloc((f.models[t].n_inner + 1) * sizeof(int32_t))
         if f.memories[t].at == NULL or f.memories[t].opened == NULL:

@@ -159,6 +159,7 @@ cdef void write_answers(
 def top_k(
     tree,
     weights,
+    double smoothing,
     const int64_t[::1] indptr,
     const int32_t[::1] indices,
     const float[::1] data,
@@ -174,7 +175,7 @@ def top_k(
     cdef Search search
     cdef Py_ssize_t i, width = classes.shape[1]
     cdef int status = 0
-    open_model(&m, tree, weights)
+    open_model(&m, tree, weights, smoothing)
     search.frontier = search.next_level = Heap(NULL, 0, 0, False)
     search.best = Heap(NULL, 0, 0, True)
     search.floor, search.likely, search.n_likely = min_log_proba, likely, n_likely
@@ -201,6 +202,7 @@ def top_k(
 def all_log_proba(
     tree,
     weights,
+    double smoothing,
     const int64_t[::1] indptr,
     const int32_t[::1] indices,
     const float[::1] data,
@@ -211,7 +213,7 @@ def all_log_proba(
     cdef Py_ssize_t i
     cdef int32_t node, c, child
     cdef double* at_inner
-    open_model(&m, tree, weights)
+    open_model(&m, tree, weights, smoothing)
     at_inner = <double*>malloc((m.n_inner + 1) * sizeof(double))
     if at_inner == NULL:
         close_model(&m)
@@ -235,6 +237,7 @@ def all_log_proba(
 def path_log_proba(
     tree,
     weights,
+    double smoothing,
     const int64_t[::1] indptr,
     const int32_t[::1] indices,
     const float[::1] data,
@@ -247,7 +250,7 @@ def path_log_proba(
     cdef int32_t node
     cdef int32_t* path
     cdef Py_ssize_t max_depth = tree.max_depth
-    open_model(&m, tree, weights)
+    open_model(&m, tree, weights, smoothing)
     path = <int32_t*>malloc((max_depth + 1) * sizeof(int32_t))
     if path == NULL:
         close_model(&m)
@@ -275,6 +278,7 @@ def path_log_proba(
 def sample_classes(
     tree,
     weights,
+    double smoothing,
     const int64_t[::1] indptr,
     const int32_t[::1] indices,
     const float[::1] data,
@@ -286,7 +290,7 @@ def sample_classes(
     cdef Py_ssize_t i, s
     cdef int32_t node, c, chosen
     cdef double u, p
-    open_model(&m, tree, weights)
+    open_model(&m, tree, weights, smoothing)
     with nogil:
         for i in range(classes.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])

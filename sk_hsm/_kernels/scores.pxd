@@ -24,6 +24,8 @@ cdef struct Model:
     const float* intercepts
     const int64_t* vector_ptr
     int dim
+    # the share of a node's probabilities that are those of its softmax at a higher temperature
+    double smoothing
     # scratch: logits and log-probabilities of one node's children
     float* logit
     double* log_p
@@ -33,6 +35,6 @@ cdef struct Query:
     const float* data
     int n
 
-cdef int open_model(Model* m, tree, weights) except -1
+cdef int open_model(Model* m, tree, weights, double smoothing) except -1
 cdef void close_model(Model* m) noexcept nogil
 cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil

@@ -25,11 +25,14 @@ cdef extern from "lines.h" nogil:
 cdef enum:
     BLOCK = 64
 
+# of the softmax that a share of a node's probabilities comes from, where they are smoothed
+cdef double TEMPERATURE = 3
+
 # a logit of a child that does not exist, or has no rows, is -1e30
 cdef double NO_CHILD = -1e29
 
 
-cdef int open_model(Model* m, tree, weights) except -1:
+cdef int open_model(Model* m, tree, weights, double smoothing) except -1:
     cdef const int32_t[::1] parents = tree.parents, positions = tree.positions
     cdef const int32_t[::1] child_ptr = tree.child_ptr, children = tree.children
     cdef int width
@@ -39,7 +42,7 @@ cdef int open_model(Model* m, tree, weights) except -1:
     m.parents, m.positions = &parents[0], &positions[0]
     m.child_ptr = &child_ptr[0]
     m.children = &children[0] if children.shape[0] else NULL
-    m.step = weights.step
+    m.step, m.smoothing = weights.step, smoothing
     m.vectors = NULL
     if hasattr(weights, "vectors"):
         take_vectors(m, weights)
@@ -193,9 +196,32 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     for c in range(arity):
         m.log_p[c] -= top
         total += exp(m.log_p[c])
+    if m.smoothing > 0:
+        smooth(m, arity, total)
+        return
     total = log(total)
     for c in range(arity):
         m.log_p[c] = m.log_p[c] - total if m.log_p[c] > NO_CHILD / 2 else -INFINITY
+
+
+cdef void smooth(Model* m, int arity, double total) noexcept nogil:
+    """Make of logits z in m.log_p, the largest of which is 0 and whose exp is `total`, log-probabilities.
+
+    (1 - s) exp(z) / total + s exp(z / T) / flat is the second part times 1 + ratio * exp(z - z / T).
+    """
+    cdef double flat = 0, ratio
+    cdef int c
+    for c in range(arity):
+        flat += exp(m.log_p[c] / TEMPERATURE)
+    ratio = (1 / m.smoothing - 1) * flat / total
+    flat = log(m.smoothing / flat)
+    for c in range(arity):
+        if m.log_p[c] > NO_CHILD / 2:
+            m.log_p[c] = min(
+                flat + m.log_p[c] / TEMPERATURE + log(1 + ratio * exp(m.log_p[c] * (1 - 1 / TEMPERATURE))), 0.0
+            )
+        else:
+            m.log_p[c] = -INFINITY
 
 
 cdef void multiply_vectors(Model* m, Query* x, int node, int arity) noexcept nogil:

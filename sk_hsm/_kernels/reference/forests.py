@@ -1,6 +1,6 @@
 """Several trees over the same classes, whose probabilities are averaged.
 
-models is a list of (LabelTree, NodeWeights), all over the same classes.
+models is a list of (LabelTree, NodeWeights, smoothing), all over the same classes.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def average_top_k(models, indptr, indices, data, min_log_proba, n_likely, likely
     """
     n_rows, width = classes.shape
     total = np.full((n_rows, models[0][0].n_classes), -np.inf)
-    for tree, weights in models:
+    for model in models:
         log_p = np.zeros_like(total)
-        all_log_proba(tree, weights, indptr, indices, data, log_p)
+        all_log_proba(*model, indptr, indices, data, log_p)
         add_log_proba(log_p, total)
     total -= np.log(len(models))
     classes[:], log_proba[:] = -1, -np.inf

@@ -1,6 +1,7 @@
 """Paths down a fitted tree.
 
-tree is a LabelTree, weights its NodeWeights. Class c is the leaf, and the node,
+tree is a LabelTree, weights its NodeWeights, smoothing the share of a node's probabilities
+that are those of its softmax at a higher temperature. Class c is the leaf, and the node,
 ``tree.n_inner + c``.
 """
 
@@ -12,10 +13,12 @@ from scipy.special import log_softmax
 from ._common import NO_CHILD
 
 LARGEST_LOGIT = 1e28
+TEMPERATURE = 3
 
 
 def top_k(
-    tree, weights, indptr, indices, data, min_log_proba, beam_width, n_likely, likely, classes, log_proba
+    tree, weights, smoothing, indptr, indices, data, min_log_proba, beam_width, n_likely, likely,
+    classes, log_proba,
 ):  # fmt: skip
     """The most probable classes of each row, the most probable first, ties in order of class.
 
@@ -35,7 +38,7 @@ def top_k(
     classes[:], log_proba[:] = -1, -np.inf
     for i in range(len(classes)):
         x = _row(indptr, indices, data, i)
-        leaves = _leaves_in_beam(tree, weights, x, beam_width or tree.n_nodes)
+        leaves = _leaves_in_beam(tree, weights, smoothing, x, beam_width or tree.n_nodes)
         best = sorted(leaf for leaf in leaves if -leaf[0] >= min_log_proba)
         best = best[: number_of_answers([-cost for cost, _ in best], n_likely, likely, classes.shape[1])]
         for at, (cost, node) in enumerate(best):
@@ -48,24 +51,25 @@ def number_of_answers(log_proba, n_likely, likely, width):
     return width - max(n_likely - 1, 0) + max(n_found - 1, 0)
 
 
-def _leaves_in_beam(tree, weights, x, beam_width):
+def _leaves_in_beam(tree, weights, smoothing, x, beam_width):
     """(-log-probability, node) of each leaf below the inner nodes that a beam opens."""
     root = [(0.0, 0)]
     leaves, frontier = ([], root) if tree.n_inner else (root, [])
     while frontier:
         opened, frontier = sorted(frontier)[:beam_width], []
         for cost, node in opened:
-            log_p = _children_log_proba(tree, weights, x, node)
+            log_p = _children_log_proba(tree, weights, smoothing, x, node)
             for child, child_log_p in zip(_children(tree, node), log_p, strict=True):
                 (frontier if child < tree.n_inner else leaves).append((cost - child_log_p, child))
     return leaves
 
 
-def all_log_proba(tree, weights, indptr, indices, data, log_proba):
+def all_log_proba(tree, weights, smoothing, indptr, indices, data, log_proba):
     """Log-probability of every class: the sum over its path of log P(child | node, x).
 
     P(. | node, x) is the softmax of the node's logits ``W x + b``, see NodeWeights. Logits
-    beyond float32 are cut at 1e28; a child with the bias -1e30 has the probability 0.
+    beyond float32 are cut at 1e28; a child with the bias -1e30 has the probability 0. With a
+    smoothing s it is ``(1 - s) * softmax(z) + s * softmax(z / 3)`` of these.
 
     indptr, indices, data : the rows, CSR.
     log_proba : (n_rows, n_classes) float64, out.
@@ -74,11 +78,11 @@ def all_log_proba(tree, weights, indptr, indices, data, log_proba):
         x = _row(indptr, indices, data, i)
         at = np.zeros(tree.n_nodes)
         for node in range(tree.n_inner):
-            at[_children(tree, node)] = at[node] + _children_log_proba(tree, weights, x, node)
+            at[_children(tree, node)] = at[node] + _children_log_proba(tree, weights, smoothing, x, node)
         log_proba[i] = at[tree.n_inner :]
 
 
-def path_log_proba(tree, weights, indptr, indices, data, classes, log_proba):
+def path_log_proba(tree, weights, smoothing, indptr, indices, data, classes, log_proba):
     """Log-probability of one class a row.
 
     indptr, indices, data : the rows, CSR.
@@ -86,11 +90,11 @@ def path_log_proba(tree, weights, indptr, indices, data, classes, log_proba):
     log_proba : (n_rows,) float64, out: the entries of all_log_proba.
     """
     every = np.empty((len(classes), tree.n_classes))
-    all_log_proba(tree, weights, indptr, indices, data, every)
+    all_log_proba(tree, weights, smoothing, indptr, indices, data, every)
     log_proba[:] = every[np.arange(len(classes)), classes]
 
 
-def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
+def sample_classes(tree, weights, smoothing, indptr, indices, data, uniforms, classes):
     """Classes drawn from each row's distribution, by inversion of its distribution function.
 
     At each node, u chooses the child c with ``F[c] <= u < F[c + 1]``, F being the sums of
@@ -104,7 +108,7 @@ def sample_classes(tree, weights, indptr, indices, data, uniforms, classes):
     for i, draw in np.argwhere(uniforms >= 0):
         x, u, node = _row(indptr, indices, data, i), uniforms[i, draw], 0
         while node < tree.n_inner:
-            p = np.exp(_children_log_proba(tree, weights, x, node))
+            p = np.exp(_children_log_proba(tree, weights, smoothing, x, node))
             F = np.concatenate([[0], np.cumsum(p)])
             c = np.append(len(p) - 1, np.flatnonzero((p > 0) & (F[:-1] <= u)))[-1]
             u = min((u - F[c]) / p[c], 1.0)
@@ -122,9 +126,14 @@ def _children(tree, node):
     return tree.children[tree.child_ptr[node] : tree.child_ptr[node + 1]]
 
 
-def _children_log_proba(tree, weights, x, node):
+def _children_log_proba(tree, weights, smoothing, x, node):
     """log P(child | node, x) of each child of an inner node."""
     features, W, b = weights.node(node, len(_children(tree, node)))
     values = np.array([x.get(feature, 0.0) for feature in features.tolist()])
     z = values @ W.astype(np.float64) + b
-    return log_softmax(np.where(b < NO_CHILD / 10, -np.inf, np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT)))
+    z = np.where(b < NO_CHILD / 10, -np.inf, np.clip(z, -LARGEST_LOGIT, LARGEST_LOGIT))
+    if not smoothing:
+        return log_softmax(z)
+    return np.logaddexp(
+        np.log1p(-smoothing) + log_softmax(z), np.log(smoothing) + log_softmax(z / TEMPERATURE)
+    )
