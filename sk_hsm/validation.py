@@ -138,9 +138,9 @@ def _check_range(name: str, index: NDArray[Any], bound: int) -> None:
 
 
 def float_csr(X: Any) -> sparse.csr_array:
-    """Checked rows as float32 CSR: columns sorted, no duplicates.
+    """Checked rows as float32 CSR: columns sorted, no duplicates, no zeros.
 
-    Zeros of a dense X are left out, so that dense and sparse rows give the same bits.
+    So dense and sparse rows give the same bits.
     """
     with np.errstate(over="ignore"):
         if sparse.issparse(X):
@@ -155,6 +155,9 @@ def float_csr(X: Any) -> sparse.csr_array:
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
+    if np.count_nonzero(rows.data) < rows.nnz:
+        rows = rows.copy()
+        rows.eliminate_zeros()
     return _finite(rows)
 
 
@@ -177,15 +180,11 @@ def as_array(X: NDArray | sparse.csr_array) -> NDArray:
 
 
 def training_csr(X: Any) -> sparse.csr_array:
-    """float_csr without zeros, or full_csr of more than FULL non-zeros, whether X is sparse or not."""
+    """float_csr, or full_csr of more than FULL non-zeros, whether X is sparse or not."""
     n, d = X.shape
     if sparse.issparse(X):
         rows = float_csr(X)
-        n_values = np.count_nonzero(rows.data)
-        if n_values < rows.nnz:
-            rows = rows.copy()
-            rows.eliminate_zeros()
-        return full_csr(rows.toarray()) if FULL * n * d < n_values < n * d else rows
+        return full_csr(rows.toarray()) if FULL * n * d < rows.nnz < n * d else rows
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(X, dtype=np.float32)
     return _finite(full_csr(values)) if np.count_nonzero(values) > FULL * n * d else float_csr(values)

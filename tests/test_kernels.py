@@ -736,6 +736,17 @@ def test_log_proba(kind, arity, smoothing, p_dead):
 
 
 @CASES
+@pytest.mark.parametrize("n_known", [30, 29, 12, 1])  # nodes have up to 30 features
+def test_rows_of_all_features_up_to_some(kind, arity, smoothing, n_known):
+    known = model(13, kind, N_CLASSES, arity, smoothing, p_dead=0.1)[:3]
+    rows = np.random.default_rng(13).normal(size=(5, n_known)).astype(np.float32)
+    rows = full_csr(rows)
+    args = *known, rows.indptr.astype(np.int64), rows.indices, rows.data
+    actual, expected = (log_proba_of(module, *args) for module in (paths, reference))
+    assert_log_proba_close(actual, expected)
+
+
+@CASES
 def test_path_log_proba(kind, arity, smoothing):
     args = model(1, kind, N_CLASSES, arity, smoothing, n_rows=20, p_dead=0.1)
     classes = np.random.default_rng(1).permutation(N_CLASSES)[:20].astype(np.int32)

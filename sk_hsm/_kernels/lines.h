@@ -147,6 +147,27 @@ static ALWAYS void row_logits(float *restrict z, const float *restrict bias, con
     }
 }
 
+/* the value of a key's feature, of a row that has all up to some feature */
+static ALWAYS float keyed_value(uint32_t key, const float *restrict values, uint32_t n_values) {
+    uint32_t feature = key * HASH_INVERSE;
+    return feature < n_values ? values[feature] : 0.0f;
+}
+
+/* z += sum over a node's n keys of value * weight lines */
+static ALWAYS void add_keyed_lines(float *restrict z, const float *restrict weights, const uint32_t *restrict keys,
+                                   int64_t n, const float *restrict values, uint32_t n_values, int width) {
+    for (int l = 0; l < width; l += LINE) {
+        float even[LINE] = {0.0f}, odd[LINE] = {0.0f};
+        int64_t j = 0;
+        for (; j + 1 < n; j += 2) {
+            line_axpy(even, keyed_value(keys[j], values, n_values), weights + j * width + l);
+            line_axpy(odd, keyed_value(keys[j + 1], values, n_values), weights + (j + 1) * width + l);
+        }
+        if (j < n) line_axpy(even, keyed_value(keys[j], values, n_values), weights + j * width + l);
+        EACH z[l + c] += even[c] + odd[c];
+    }
+}
+
 /* weight lines += value * step over the row's n non-zeros */
 static ALWAYS void row_update(float *restrict weights, const float *restrict step,
                               const int32_t *restrict indices, const float *restrict values, int64_t n, int width) {

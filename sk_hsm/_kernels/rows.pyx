@@ -52,7 +52,7 @@ def is_plain(const int32_t[::1] columns, const float[::1] values, int64_t n_feat
     cdef Py_ssize_t j
     cdef int64_t before = -1
     for j in range(columns.shape[0]):
-        if not (before < columns[j] < n_features and -FLT_MAX <= values[j] <= FLT_MAX):
+        if not (before < columns[j] < n_features and -FLT_MAX <= values[j] <= FLT_MAX and values[j] != 0):
             return False
         before = columns[j]
     return True

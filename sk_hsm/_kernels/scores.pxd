@@ -26,9 +26,10 @@ cdef struct Model:
     int dim
     # the share of a node's probabilities that are those of its softmax at a higher temperature
     double smoothing
-    # scratch: logits and log-probabilities of one node's children
+    # scratch: logits of one node's children, log-probabilities and those of a higher temperature
     float* logit
     double* log_p
+    double* flat
 
 cdef struct Query:
     const int32_t* indices

@@ -20,13 +20,13 @@ cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
     void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
+    void add_keyed_lines(
+        float* z, const float* weights, const uint32_t* keys, int64_t n, const float* values, uint32_t n_values, int width
+    )
 
 # features that are looked up together
 cdef enum:
     BLOCK = 64
-
-# of the softmax that a share of a node's probabilities comes from, where they are smoothed
-cdef double TEMPERATURE = 3
 
 # a logit of a child that does not exist, or has no rows, is -1e30
 cdef double NO_CHILD = -1e29
@@ -52,7 +52,8 @@ cdef int open_model(Model* m, tree, weights, double smoothing) except -1:
         take_keys(m, weights)
     m.logit = <float*>malloc(width * sizeof(float))
     m.log_p = <double*>malloc(width * sizeof(double))
-    if m.logit == NULL or m.log_p == NULL:
+    m.flat = <double*>malloc(width * sizeof(double))
+    if m.logit == NULL or m.log_p == NULL or m.flat == NULL:
         close_model(m)
         raise MemoryError(f"no memory to score nodes of {m.max_arity} children")
     return 0
@@ -108,8 +109,10 @@ cdef int take_packed(Model* m, weights) except -1:
 cdef void close_model(Model* m) noexcept nogil:
     free(m.logit)
     free(m.log_p)
+    free(m.flat)
     m.logit = NULL
     m.log_p = NULL
+    m.flat = NULL
 
 
 cdef void add_lines(
@@ -185,7 +188,7 @@ cdef void add_weights(
 cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     """Fill m.log_p with log P(child | node, x)."""
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], c
-    cdef double top = -INFINITY, total = 0
+    cdef double top = -INFINITY
     if m.vectors != NULL:
         multiply_vectors(m, x, node, arity)
     else:
@@ -195,33 +198,41 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
         top = max(top, m.log_p[c])
     for c in range(arity):
         m.log_p[c] -= top
-        total += exp(m.log_p[c])
     if m.smoothing > 0:
-        smooth(m, arity, total)
-        return
-    total = log(total)
+        normalise_smoothed(m, arity)
+    else:
+        normalise(m, arity)
     for c in range(arity):
-        m.log_p[c] = m.log_p[c] - total if m.log_p[c] > NO_CHILD / 2 else -INFINITY
+        if not m.logit[c] - top > NO_CHILD / 2:
+            m.log_p[c] = -INFINITY
 
 
-cdef void smooth(Model* m, int arity, double total) noexcept nogil:
-    """Make of logits z in m.log_p, the largest of which is 0 and whose exp is `total`, log-probabilities.
-
-    (1 - s) exp(z) / total + s exp(z / T) / flat is the second part times 1 + ratio * exp(z - z / T).
-    """
-    cdef double flat = 0, ratio
+cdef void normalise(Model* m, int arity) noexcept nogil:
+    """Make the logarithms of a softmax of the logits in m.log_p, the largest of which is 0."""
+    cdef double total = 0
     cdef int c
     for c in range(arity):
-        flat += exp(m.log_p[c] / TEMPERATURE)
+        total += exp(m.log_p[c])
+    total = log(total)
+    for c in range(arity):
+        m.log_p[c] -= total
+
+
+cdef void normalise_smoothed(Model* m, int arity) noexcept nogil:
+    """normalise, with a share s of the probabilities from a higher temperature T = 3.
+
+    With u = exp(z / T), (1 - s) u^T / total + s u / flat is s u / flat times 1 + ratio * u^(T - 1).
+    """
+    cdef double total = 0, flat = 0, ratio, u
+    cdef int c
+    for c in range(arity):
+        u = m.flat[c] = exp(m.log_p[c] / 3)
+        flat += u
+        total += u * u * u
     ratio = (1 / m.smoothing - 1) * flat / total
     flat = log(m.smoothing / flat)
     for c in range(arity):
-        if m.log_p[c] > NO_CHILD / 2:
-            m.log_p[c] = min(
-                flat + m.log_p[c] / TEMPERATURE + log(1 + ratio * exp(m.log_p[c] * (1 - 1 / TEMPERATURE))), 0.0
-            )
-        else:
-            m.log_p[c] = -INFINITY
+        m.log_p[c] = min(flat + m.log_p[c] / 3 + log(1 + ratio * m.flat[c] * m.flat[c]), 0.0)
 
 
 cdef void multiply_vectors(Model* m, Query* x, int node, int arity) noexcept nogil:
@@ -251,7 +262,14 @@ cdef void add_up_lines(Model* m, Query* x, int node, int arity) noexcept nogil:
     cdef int n_lines = (arity + LINE - 1) // LINE, c
     cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
-    add_weights(m, m.logit, node, arity, n_lines, x.indices, x.data, x.n)
+    if m.step == 0 and x.n > 0 and x.indices[x.n - 1] == x.n - 1 and m.key_ptr[node + 1] - m.key_ptr[node] <= x.n:
+        # a row of all features: none has to be looked up
+        add_keyed_lines(
+            m.logit, bias + LINE * n_lines, m.keys + m.key_ptr[node], m.key_ptr[node + 1] - m.key_ptr[node],
+            x.data, x.n, LINE * n_lines,
+        )
+    else:
+        add_weights(m, m.logit, node, arity, n_lines, x.indices, x.data, x.n)
     for c in range(arity):
         if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
             widen_logits(m, x, node, arity, n_lines)

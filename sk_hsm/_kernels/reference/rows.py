@@ -69,9 +69,10 @@ def sum_rows(
 
 
 def is_plain(columns, values, n_features):
-    """Whether a row's columns rise, and are below n_features, and its values are finite.
+    """Whether a row's columns rise, and are below n_features, and its values are finite, none zero.
 
     columns, values : the row's int32 and float32.
     """
     inside = np.all((0 <= columns) & (columns < n_features))
-    return bool(inside and np.all(np.diff(columns.astype(int)) > 0) and np.isfinite(values).all())
+    rise = np.all(np.diff(columns.astype(int)) > 0)
+    return bool(inside and rise and np.isfinite(values).all() and values.all())
