@@ -208,7 +208,9 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
         is_white = not len(rescoring.feature_weights)
         fit += [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
         fit += [len(rescoring.coefficients) == 2, np.all(rescoring.coefficients >= 0)]
-        fit += [len(rescoring.reach) == 3 and any(np.allclose(rescoring.reach, each) for each in REACHES)]
+        fit += [
+            len(rescoring.reach) == 3 and any(np.allclose(rescoring.reach, each, atol=0) for each in REACHES)
+        ]
         fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
     if all(fit):
         fit += [starts[0] == 0, starts[-1] == len(values), np.all(np.diff(starts) >= 0)]

@@ -83,8 +83,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         again by how similar the row is to their rows, and divide their probability anew: see Notes.
         "auto" does so where `C` is "auto", the tree has more than one node, and rows held out are
         likelier then; True does so whatever they say. Neither does where rows held out would count for less
-        than 200. What it takes is little time and one vector for each class; what it gives is
-        much of what a flat softmax has over a tree.
+        than 200. What it takes is little time and one vector for each class, and up to three times as long
+        to predict with the wider bounds; what it gives is much of what a flat softmax has over a tree.
     fit_intercept : bool, default=True
         Whether each node has an intercept. It is the weight of a constant feature 1, and
         penalised like any other weight.
@@ -366,11 +366,10 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
             update_tree(rows, tree, weights, penalties, whitening, params, rng.randint(2**31 - 1), progress)
             for (tree, weights, _), penalties in zip(self._models, self._penalties, strict=True)
         ]
-        more = rows.X, rows.y, rows.weights, whitening, self.n_jobs
-        rescoring = updated(self.rescoring_, *more) if hasattr(self, "rescoring_") else None
+        if hasattr(self, "rescoring_"):
+            more = rows.X, rows.y, rows.weights, whitening, self.n_jobs
+            self.rescoring_ = updated(self.rescoring_, *more)
         self._set_trained(trained)
-        if rescoring is not None:
-            self.rescoring_ = rescoring
         return self
 
     def _rows(self, X: Any, y: Any, sample_weight: Any, classes: Any, C: float, reset: bool) -> Rows:

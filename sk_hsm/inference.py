@@ -29,10 +29,11 @@ Answers = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
 class Rescoring(Protocol):
-    """Up to `most` classes of at least the log-probability `least` in the trees are scored again."""
+    """Up to `most` classes of at least the log-probability `least` in smoothed trees are scored again."""
 
     most: int
     least: float
+    smoothing: float
 
     def apply(self, rows: Rows, classes: NDArray[np.int32], log_proba: NDArray[np.float64]) -> None:
         """Score answers again, in place, and put them in order."""

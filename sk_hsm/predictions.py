@@ -214,7 +214,8 @@ class TreePredictions(Predictions):
             None searches best first and is exact. A number keeps that many nodes at each
             level of the tree: an approximation, of bounded cost, that gives fewer than k
             labels where the beam holds fewer (probability 0, the first class, stands in).
-            For one tree only; probabilities are then those of the tree alone, see `rescore`.
+            For one tree only; probabilities are then those before likely classes are scored
+            again, see `rescore`.
 
         Returns
         -------

@@ -17,6 +17,7 @@ from .centroids import ClassSums, sums_near_one, unit_sums
 from .inference import Models, path_log_proba, top_k
 from .label_tree import LabelTree
 from .node_weights import FlatArrays, NodeWeights
+from .packed_weights import PackedWeights
 from .validation import index_array, kernel_rows
 from .whitening import whitened
 
@@ -103,7 +104,7 @@ class Rescoring(FlatArrays):
     def with_coefficients(self, power: float, weight: float) -> Rescoring:
         return Rescoring(self.to_arrays() | {"coefficients": np.array([power, weight])})
 
-    def with_reach(self, most: int, least: float, smoothing: float) -> Rescoring:
+    def with_reach(self, most: float, least: float, smoothing: float) -> Rescoring:
         return Rescoring(self.to_arrays() | {"reach": np.array([most, least, smoothing])})
 
     def apply(
@@ -226,7 +227,7 @@ def _or_one(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def choose_coefficients(
     rescoring: Rescoring,
-    trees: Sequence[tuple[LabelTree, NodeWeights]],
+    trees: Sequence[tuple[LabelTree, NodeWeights | PackedWeights]],
     X: sparse.csr_array,
     y: NDArray[np.int32],
     weights: NDArray[np.float64],

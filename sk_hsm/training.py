@@ -220,7 +220,7 @@ def learn_rescoring(
     fitted = more if after - after_more > max(WORTH_MORE * after, noise) else few
     progress.say(
         f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
-        f"weight {fitted.weight:.3g}"
+        f"weight {fitted.weight:.3g}" + (", nodes are smoothed" if fitted.smoothing else "")
     )
     return fitted
 

@@ -51,6 +51,14 @@ def dense_rows(seed):
     return (means[y] + noise + 3).astype(np.float32), y
 
 
+def tangled_rows(seed):
+    """Rows about the points of 2,000 classes, three each, with more noise in some directions."""
+    means = np.random.default_rng(96).normal(size=(2000, 64))
+    spread = np.random.default_rng(95).normal(size=(64, 64)) * np.geomspace(0.45, 0.045, 64)[:, None]
+    y = np.repeat(np.arange(2000), 3)
+    return means[y] + np.random.default_rng(seed).normal(size=(len(y), 64)) @ spread, y
+
+
 def held_out(X, y):
     rows = training.Rows(sparse.csr_array(X), y.astype(np.int32), np.ones(len(y)), np.arange(N_CLASSES))
     return training.held_for_rescoring(rows, HierarchicalSoftmaxClassifier().get_params())
@@ -79,17 +87,17 @@ def of_the_tree(clf):
     return clf
 
 
-def smoothed_log_proba(clf, X, smoothing):
+def smoothed_proba(tree, weights, X, smoothing):
     """Of the tree alone, from the definition: (n_samples, n_classes)."""
-    tree, X = clf.tree_, X.toarray() if sparse.issparse(X) else X
+    X = X.toarray() if sparse.issparse(X) else X
     log_p = np.zeros((len(X), tree.n_nodes))
     for v in range(tree.n_inner):
         children = tree.children[tree.child_ptr[v] : tree.child_ptr[v + 1]]
-        features, W, bias = clf.node_weights_.node(v, len(children))
+        features, W, bias = weights.node(v, len(children))
         z = X[:, features] @ W.astype(np.float64) + bias
         p = (1 - smoothing) * softmax(z, axis=1) + smoothing * softmax(z / 3, axis=1)
         log_p[:, children] = log_p[:, [v]] + np.log(p)
-    return log_p[:, tree.n_inner :]
+    return np.exp(log_p[:, tree.n_inner :])
 
 
 def similarities(clf, X, X_train, y_train):
@@ -107,10 +115,16 @@ def similarities(clf, X, X_train, y_train):
 
 
 @REACH
-def test_probabilities_are_those_of_the_definition(rows, fitted, reach):
+@pytest.mark.parametrize("n_trees", [1, 2])
+def test_probabilities_are_those_of_the_definition(rows, fitted, reach, n_trees):
     (X, y), (X_test, _), (most, least, smoothing) = rows(0), rows(1), reach
-    log_p = smoothed_log_proba(fitted, X_test, smoothing)
-    fitted = copy.copy(fitted)
+    if n_trees > 1:
+        fitted = HierarchicalSoftmaxClassifier(n_trees=n_trees, random_state=0).fit(X, y)
+        models = list(zip(fitted.trees_, fitted.node_weights_, strict=True))
+    else:
+        fitted = copy.copy(fitted)
+        models = [(fitted.tree_, fitted.node_weights_)]
+    log_p = np.log(np.mean([smoothed_proba(*model, X_test, smoothing) for model in models], axis=0))
     fitted.rescoring_ = fitted.rescoring_.with_reach(*reach)
     scores = fitted.rescoring_.power * log_p + fitted.rescoring_.weight * similarities(fitted, X_test, X, y)
     order = np.argsort(-log_p, axis=1, kind="stable")
@@ -314,13 +328,13 @@ def test_more_classes_are_scored_again_where_rows_held_out_are_likelier_by_enoug
 
     monkeypatch.setattr(training, "choose_coefficients", recorded)
     taken = []
-    for rows, worth in ((sparse_rows, 0.06), (sparse_rows, 0.01), (dense_rows, 0.0)):
+    for rows, worth in ((sparse_rows, 0.06), (sparse_rows, 0.01), (dense_rows, 0.0), (tangled_rows, 0.06)):
         monkeypatch.setattr(training, "WORTH_MORE", worth)
         taken.append(tuple(HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0)).rescoring_.reach))
         (_, loss, noise), (_, loss_of_more, _) = tried[-2:]
         assert (taken[-1] != FEW) == (loss - loss_of_more > max(worth * loss, noise))
-    assert [reach for reach, _, _ in tried] == [FEW, MORE, FEW, MORE, FEW, MORE_SMOOTHED]
-    assert taken == [FEW, MORE, FEW]
+    assert [reach for reach, _, _ in tried] == [FEW, MORE, FEW, MORE, FEW, MORE_SMOOTHED, FEW, MORE_SMOOTHED]
+    assert taken == [FEW, MORE, FEW, MORE_SMOOTHED]
 
 
 def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
