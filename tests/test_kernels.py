@@ -605,14 +605,13 @@ def test_weights_are_those_of_the_dual(arity, fit_intercept, max_iter):
 @INTERCEPT
 @pytest.mark.parametrize("max_iter", [0, 1, 3, 200])
 def test_a_pass_that_moves_nothing_finds_the_duality_gap(arity, fit_intercept, max_iter):
-    # other passes do not: their rows move while they are looked at
     node = Node(2, arity, fit_intercept)
     node.ascend(ascent, max_iter)
     before = [array.copy() for array in (node.dual, node.weights, node.bias)]
-    n_iter, gap, done = node.ascend(ascent, 2, tol=1e6)
+    n_iter, gap, done = node.ascend(ascent, 1, tol=1e6)
     for array, same in zip((node.dual, node.weights, node.bias), before, strict=True):
         np.testing.assert_array_equal(array, same)
-    assert (n_iter, done) == (2, True)
+    assert (n_iter, done) == (1, True)
     assert gap == pytest.approx(node.duality_gap(), rel=1e-5, abs=1e-6 * node.total)
 
 
@@ -621,10 +620,11 @@ def test_a_pass_that_moves_nothing_finds_the_duality_gap(arity, fit_intercept, m
 @pytest.mark.parametrize("tol", [0.3, 0.1, 1e-2, 1e-3])
 def test_training_ends_with_a_duality_gap_within_tol(arity, fit_intercept, tol):
     node = Node(6, arity, fit_intercept)
-    _, gap, done = node.ascend(ascent, 1000, tol)
+    n_iter, gap, done = node.ascend(ascent, 1000, tol)
     assert done
     assert node.duality_gap() <= tol * node.total + 1e-6 * node.total
-    assert gap == pytest.approx(node.duality_gap(), rel=1e-4, abs=1e-6 * node.total)
+    if n_iter > 5:  # early on it is an estimate, of rows that have moved since
+        assert gap == pytest.approx(node.duality_gap(), rel=1e-4, abs=1e-6 * node.total)
 
 
 @NODES

@@ -9,9 +9,9 @@ import numpy as np
 
 from .priors cimport Rows, row_data, row_indices, row_size
 
-# passes over the rows that still move, before all rows are visited again
+# passes until all rows are visited again, and as many whose estimate of the gap may be relied on
 cdef enum:
-    MAX_PARTIAL = 5
+    CYCLE = 5
 
 # of more floats than this, weights or rows are not in the cache when they are needed
 cdef enum:
@@ -69,7 +69,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
     cdef Py_ssize_t n_active = rows.n, n_kept, i, k
     cdef int64_t nnz
     cdef int n_iter = 0, n_partial = 0, width = node.width, c
-    cdef double limit = 0
+    cdef double limit = 0, former, left_out = 0
     cdef float divergence, idle = 0.1 * goal.tol
     cdef bint measuring = False, is_large = node.n_features * width > CACHED
     cdef bint has_many = (rows.n * rows.n_full if rows.n_full else rows.indptr[rows.n]) > CACHED
@@ -86,9 +86,10 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
     for i in range(rows.n):
         limit += goal.tol * node.costs[i]
         active[i] = i
+    former = limit
     while n_iter < goal.max_iter and not done[0]:
         n_iter += 1
-        gap[0] = 0
+        gap[0] = left_out
         n_kept = 0
         seed = shuffle(active, n_active, seed)
         for k in range(n_active):
@@ -106,6 +107,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
             divergence = row_divergence(q, z, row_softmax(p, z, width), width)
             gap[0] += node.costs[i] * divergence
             if divergence <= idle:
+                left_out += node.costs[i] * divergence
                 continue
             active[n_kept] = i
             n_kept += 1
@@ -116,14 +118,17 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
             if goal.fit_intercept:
                 for c in range(width):
                     bias[c] += step[c]
-        done[0] = measuring and gap[0] <= limit
+        # early on a gap that falls fast is not above what a pass estimates; later one that creeps may be
+        done[0] = gap[0] <= limit and (measuring or (n_iter <= CYCLE and gap[0] <= former / 2))
+        former = gap[0]
         n_active = n_kept
         # where the moving gap is small enough, a pass over all rows that moves nothing measures it
         measuring = not measuring and (gap[0] <= limit or n_kept == 0)
         n_partial += 1
         # rows left out for long may need to move again
-        if measuring or n_partial == MAX_PARTIAL:
+        if measuring or n_partial == CYCLE:
             n_partial = 0
+            left_out = 0
             n_active = rows.n
             for i in range(rows.n):
                 active[i] = i

@@ -23,12 +23,13 @@ def ascend_dual(
         q += s D;  W -= cost s D (x) x;  b -= cost s D
 
     The duality gap is the sum of cost * KL over all rows. While rows move it is only
-    estimated, as each is found. A row with ``KL <= 0.1 tol`` is passed over, and left out
-    of the following passes until one estimates a gap of at most ``tol * sum(costs)``, or
-    finds no row to move. The next pass then measures the gap: it visits all rows and moves
-    none. Training ends if the gap is small enough, and goes on with the other rows if not.
-    All rows are visited at every fifth pass at the latest. Each pass visits its rows in a
-    new random order (see _shuffle).
+    estimated, as each was found last. A row with ``KL <= 0.1 tol`` is passed over, and left
+    out of the following passes until one estimates a gap of at most ``tol * sum(costs)``, or
+    finds no row to move. If that is one of the first five passes, and has halved the gap (the
+    first one: is half of tol), training ends. Else the next pass measures the gap: it visits
+    all rows and moves none. Training ends if the gap is small enough, and goes on with the
+    other rows if not. All rows are visited at every fifth pass at the latest. Each pass visits
+    its rows in a new random order (see _shuffle).
 
     indptr, indices, data : the rows, CSR.
     square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
@@ -41,29 +42,32 @@ def ascend_dual(
     tol, max_iter : float and int, see above; max_iter bounds the passes.
     seed : int, of the order of visits.
 
-    Returns the number of passes, the gap that the last one found, and whether that is a
-    measured one within tol.
+    Returns the number of passes, the gap that the last one found, and whether training has ended
+    with it.
     """
     x = dense(indptr, indices, data, len(weights))
     c, norms, q, W, b = (array.astype(np.float64) for array in (costs, square_norms, dual, weights, bias))
     everyone, limit = list(range(len(c))), tol * c.sum()
     visited, n_iter, n_partial, gap, done, measuring = everyone, 0, 0, 0.0, False, False
+    former, left_out = limit, 0.0
     while n_iter < max_iter and not done:
-        n_iter, gap, kept = n_iter + 1, 0.0, []
+        n_iter, gap, kept = n_iter + 1, left_out, []
         visited, seed = _shuffle(visited, seed)
         for i in visited:
             divergence, D, s = _dual_step(q[i], x[i] @ W + b, c[i] * norms[i])
             gap += c[i] * divergence
-            if divergence > 0.1 * tol:
-                kept.append(i)
-            if divergence > 0.1 * tol and not measuring:
+            if divergence <= 0.1 * tol:
+                left_out += c[i] * divergence
+                continue
+            kept.append(i)
+            if not measuring:
                 q[i] += s * D
                 W -= c[i] * s * np.outer(x[i], D)
                 b -= c[i] * s * D * fit_intercept
-        done = measuring and gap <= limit
+        done = gap <= limit and (measuring or (n_iter <= 5 and gap <= former / 2))
         measuring = not measuring and (gap <= limit or not kept)
-        n_partial = 0 if measuring or n_partial == 4 else n_partial + 1
-        visited = everyone if n_partial == 0 else kept
+        former, n_partial = gap, 0 if measuring or n_partial == 4 else n_partial + 1
+        visited, left_out = (everyone, 0.0) if n_partial == 0 else (kept, left_out)
     dual[...], weights[...], bias[...] = q, W, b
     return n_iter, gap, bool(done)
 
