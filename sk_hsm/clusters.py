@@ -13,7 +13,8 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 
-from ._kernels import trees
+from ._kernels.cuts import kmeans_split
+from ._kernels.trees import contract_binary
 from .blas import one_blas_thread
 from .centroids import is_dense
 from .label_tree import LabelTree
@@ -22,13 +23,16 @@ from .validation import as_array, kernel_rows
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
 BALANCE = 0.5
-# k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes.
+# k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes. Of more than SAMPLE
+# classes it starts from the best of N_INIT results for SAMPLE of them.
 ITERATIONS = 10
 TOL = 0.003
-# Of more than SAMPLE classes it starts from the best of N_INIT results for SAMPLE of them. Of a cut in two,
-# one half may be up to SLACK lighter than its share.
 N_INIT = 3
 SAMPLE = 2000
+# A cut in two, of which there are many more, has less time; one half may be up to SLACK lighter than its share.
+CUT_ITERATIONS = 4
+CUT_TOL = 0.02
+CUT_SAMPLE = 500
 SLACK = 0.5
 # A softmax can always tell apart what k-means divides, but what was cut in two and in two again only with
 # features enough. Where centroids are dense, or there is less than one feature in MANY classes, nodes of more
@@ -99,14 +103,14 @@ def cluster_once(
     # times a power of two, which changes no digit, so that no sum leaves float32
     frequency = np.ldexp(frequency, -np.frexp(frequency.max())[1])
     mass = np.maximum(frequency**BALANCE, 1e-3 * frequency.max() ** BALANCE).astype(np.float32)
-    settings = seed, ITERATIONS, TOL, N_INIT, SAMPLE, SLACK
+    settings = seed, CUT_ITERATIONS, CUT_TOL, N_INIT, CUT_SAMPLE, SLACK
     nodes = [(0, n_classes, 0)]
     with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
         if points is not None:
             nodes = divide(Classes(points, mass, frequency), arity, order, depth, seed, parallel)
         halve(nodes, (*kernel_rows(centroids), mass, n_features, order, depth), settings, parallel)
     for lo, hi, level in nodes:
-        trees.contract_binary(depth[lo:hi], frequency[order[lo:hi]], arity)
+        contract_binary(depth[lo:hi], frequency[order[lo:hi]], arity)
         depth[lo + 1 : hi] += level
     return LabelTree._from_boundaries(order, depth)
 
@@ -218,7 +222,7 @@ def halve(nodes: list[Node], arrays: tuple, settings: tuple, parallel: Parallel)
     ranges = [(lo, hi, 1) for lo, hi, _ in nodes if hi - lo > 1]
     while ranges:
         parallel(
-            delayed(trees.kmeans_split)(*arrays, lo, hi, level, hi - lo <= large, *settings)
+            delayed(kmeans_split)(*arrays, lo, hi, level, hi - lo <= large, *settings)
             for lo, hi, level in ranges
         )
         # where a large one was cut, there is the only depth inside it

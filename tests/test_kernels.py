@@ -16,6 +16,7 @@ from scipy.special import logsumexp, xlogy
 from sk_hsm import LabelTree
 from sk_hsm._kernels import (
     ascent,
+    cuts,
     embedding,
     flat,
     forests,
@@ -43,6 +44,7 @@ ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
 MODULES = [
     ascent,
+    cuts,
     embedding,
     flat,
     forests,
@@ -1073,7 +1075,7 @@ def test_kmeans_split(seed, whole, slack, n_copies, n_classes):
     # the same class many times scores zero but for rounding: with slack, its sign decides
     centroids = random_centroids(np.random.default_rng(seed), n_classes, 40, n_copies)
     args = centroids, 4, n_classes - 3, whole, 2**63 + seed, 1, slack
-    for a, b in zip(kmeans_of(trees, *args), kmeans_of(reference, *args), strict=True):
+    for a, b in zip(kmeans_of(cuts, *args), kmeans_of(reference, *args), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -1083,7 +1085,7 @@ def test_kmeans_split_divides_the_slice(seed, n_classes, whole, slack):
     rng = np.random.default_rng(seed)
     centroids = random_centroids(rng, n_classes, 10, n_copies=n_classes // 3)
     lo, hi = sorted(rng.integers(n_classes + 1, size=2))
-    order, depth = kmeans_of(trees, centroids, lo, hi, whole, seed, 3, slack)
+    order, depth = kmeans_of(cuts, centroids, lo, hi, whole, seed, 3, slack)
     before = np.random.default_rng(0).permutation(n_classes)
     np.testing.assert_array_equal(order[:lo], before[:lo])
     np.testing.assert_array_equal(order[hi:], before[hi:])
@@ -1165,7 +1167,7 @@ def test_kmeans_split_starts_from_the_best_of_its_runs():
         cut = int(np.flatnonzero(depth == 3)[0])
         return gained(centroids, order[:cut]) + gained(centroids, order[cut:])
 
-    values = [[value(trees, seed, n_init) for n_init in (1, 2, 8)] for seed in range(30)]
+    values = [[value(cuts, seed, n_init) for n_init in (1, 2, 8)] for seed in range(30)]
     expected = [[value(reference, seed, n_init) for n_init in (1, 2, 8)] for seed in range(30)]
     np.testing.assert_allclose(values, expected, rtol=1e-6)
     one, two, eight = np.mean(values, axis=0)
@@ -1178,7 +1180,7 @@ def test_kmeans_split_tells_clusters_apart():
     dense[:10, :3], dense[10:, 3:] = np.random.default_rng(0).random((2, 10, 3)) + 0.5
     x = sparse.csr_array(dense)
     arrays = x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data, np.ones(20, np.float32), 6
-    for module in (trees, reference):
+    for module in (cuts, reference):
         order, depth = kmeans_of(module, arrays, 0, 20, False, n_init=8)
         assert depth[10] == 3
         halves = sorted([sorted(order[:10].tolist()), sorted(order[10:].tolist())])

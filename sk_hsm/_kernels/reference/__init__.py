@@ -9,6 +9,7 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 """
 
 from .ascent import ascend_dual
+from .cuts import kmeans_split
 from .embedding import train_rows
 from .flat import train_flat_rows
 from .forests import add_log_proba, average_top_k
@@ -21,7 +22,7 @@ from .rescoring import rescore
 from .rows import count_columns, count_nonzeros, hash_rows, is_plain, sum_magnitudes, sum_rows
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
-from .trees import contract_binary, huffman_parents, kmeans_split
+from .trees import contract_binary, huffman_parents
 
 __all__ = [
     "NodeTrainer",
