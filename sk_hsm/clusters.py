@@ -23,13 +23,13 @@ from .validation import as_array, kernel_rows
 # A class counts with its frequency to this power when k-means balances its
 # clusters: 0 balances the number of classes, 1 the number of rows.
 BALANCE = 0.5
-# k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes. Of more than SAMPLE
-# classes it starts from the best of N_INIT results for SAMPLE of them.
+# k-means ends after ITERATIONS rounds, or when a round moves less than TOL of the classes. Of more than
+# SAMPLE classes it starts from the best of N_INIT results for SAMPLE of them.
 ITERATIONS = 10
 TOL = 0.003
 N_INIT = 3
 SAMPLE = 2000
-# A cut in two, of which there are many more, has less time; one half may be up to SLACK lighter than its share.
+# Cuts in two are many, and have less time. One half may be up to SLACK lighter than its share.
 CUT_ITERATIONS = 4
 CUT_TOL = 0.02
 CUT_SAMPLE = 500
