@@ -10,9 +10,10 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from ._kernels.nodes import NodeTrainer
+from .label_tree import LabelTree
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
-from .row_keys import count_distinct, mixed, row_keys
+from .row_keys import count_distinct, mixed
 from .solvers import Problem, tasks_of_sizes
 from .validation import MAX_WEIGHT
 
@@ -57,8 +58,8 @@ class Trial:
 
 def choose_penalties(
     problem: Problem, C: float | str, prior: str | None, n_jobs: int | None, progress: Progress
-) -> Penalties:
-    """The penalty of each node: as given, and what is left open by held-out log-loss.
+) -> list[Penalty]:
+    """The penalty at each depth of the tree: as given, and what is left open by held-out log-loss.
 
     C may be "auto", and prior "auto", None or a name; the scale of a prior is always open. A
     pattern search finds one penalty for all levels: from the best of a few, by steps of
@@ -66,28 +67,32 @@ def choose_penalties(
     those tried, if that is worth it.
     """
     if C != "auto" and prior is None:
-        return Penalties.of_nodes([Penalty(float(C), "none", 0.0)] * problem.tree.n_inner)
+        return [Penalty(float(C), "none", 0.0)]
     search = search_penalties(problem, C, prior, n_jobs)
     if search is None:
         prior = _open_priors(problem, prior)[0]
-        undecided = Penalty(_first_C(problem, C)[-1], prior, float(prior != "none"))
-        return Penalties.of_nodes([undecided] * problem.tree.n_inner)
+        return [Penalty(_first_C(problem, C)[-1], prior, float(prior != "none"))]
     for level, (best, loss) in enumerate(zip(search.best, search.loss, strict=True)):
         prior = f"{best.scale:.3g} * {best.prior}"
         progress.say(f"level {level}: C={best.C:.3g}, prior {prior}, held-out log-loss {loss:.4f}")
-    return Penalties.of_nodes([search.best[level] for level in search.level_of_node])
+    return [search.best[level] for level in search.level_of_depth]
+
+
+def penalties_of(tree: LabelTree, by_depth: list[Penalty]) -> Penalties:
+    """What is chosen for each depth at the nodes of a tree; deeper ones have that of the last."""
+    return Penalties.of_nodes([by_depth[min(depth, len(by_depth) - 1)] for depth in node_depths(tree)])
 
 
 def search_penalties(
     problem: Problem, C: float | str, prior: str | None, n_jobs: int | None
 ) -> Search | None:
     """The search, at its end; None where too few rows can be held out to decide anything."""
-    trials, level_of_node = sample_trials(problem, node_levels(problem))
+    trials, level_of_depth = sample_trials(problem)
     if sum(trial.n_held for trial in trials) < MIN_DECISIVE:
         return None
-    search = Search(problem, trials, level_of_node, C == "auto", n_jobs)
+    search = Search(problem, trials, level_of_depth, C == "auto", n_jobs)
     scaled = [(prior, search.best_scale(prior) / 2) for prior in _open_priors(problem, prior)]
-    search.choose_for_all([Penalty(c, *each) for each in scaled for c in _first_C(problem, C)])
+    search.choose_for_all(search.starts(scaled, _first_C(problem, C)))
     search.choose_for_each()
     return search
 
@@ -131,14 +136,14 @@ class Search:
     """
 
     def __init__(
-        self, problem: Problem, trials: list[Trial], level_of_node: NDArray, move_C: bool, n_jobs: int | None
+        self, problem: Problem, trials: list[Trial], level_of_depth: NDArray, move_C: bool, n_jobs: int | None
     ) -> None:
         tol, most = (TOL_EXACT, problem.max_iter) if problem.is_small else (problem.tol, MAX_PASSES)
         self.problem = replace(problem, tol=tol, max_iter=min(problem.max_iter, most))
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
-        self.level_of_node = level_of_node
-        n_levels = int(level_of_node.max()) + 1
-        self.scale = self._shares(level_of_node)
+        self.level_of_depth = level_of_depth
+        n_levels = int(level_of_depth.max()) + 1
+        self.scale = self._shares()
         for level in range(n_levels):
             held = [t.rows[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
@@ -149,8 +154,9 @@ class Search:
         self.best = [Penalty(1.0, "none", 0.0)] * n_levels
         self.loss = np.full(n_levels, np.inf)
 
-    def _shares(self, level_of_node: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _shares(self) -> NDArray[np.float64]:
         """The weight of the rows that come to each level, over that of all."""
+        level_of_node = self.level_of_depth[node_depths(self.problem.tree)]
         order, (start, stop) = self.problem.row_order, self.problem.row_ranges
         before = np.concatenate([[0], np.cumsum(self.problem.row_weights[order], dtype=float)])
         return np.bincount(level_of_node, weights=before[stop] - before[start]) / before[-1]
@@ -163,18 +169,35 @@ class Search:
         losses = self._by_level([Penalty(1.0, prior, scale) for scale in self.scales], self.small, untrained)
         return self.scales[np.argmin(losses[:, self.small].sum(axis=1))]
 
+    def starts(self, scaled: list[tuple[str, float]], first_C: list[float]) -> list[Penalty]:
+        """Each prior and scale with the first C, and with others where that is better for the best one."""
+        found = [Penalty(first_C[0], *each) for each in scaled]
+        self._evaluate(found, self.small)
+        best = min(found, key=self._loss_of_all)
+        for C in first_C[1:]:
+            self._evaluate([best._replace(C=C)], self.small)
+            if self._loss_of_all(best._replace(C=C)) < self._loss_of_all(best):
+                found += [Penalty(C, *each) for each in scaled]
+        self._evaluate(found, self.small)
+        return found
+
     def choose_for_all(self, starts: list[Penalty]) -> None:
         """The penalty best for all small levels together, by steps from the best start of each prior."""
         self._evaluate(starts, self.small)
-        least = min(self._loss_of_all(start) for start in starts)
-        ends = []
-        for prior in dict.fromkeys(start.prior for start in starts):
-            start = min((s for s in starts if s.prior == prior), key=self._loss_of_all)
-            if not self._loss_of_all(start) > NEAR * least:
-                ends.append(self._walk(start))
+        by_loss = sorted(starts, key=self._loss_of_all)
+        first = {start.prior: start for start in reversed(by_loss)}
+        ends = [self._walk(by_loss[0])]
+        for start in by_loss[1:]:
+            is_near = not self._loss_of_all(start) > NEAR * self._loss_of_all(by_loss[0])
+            if start.prior != by_loss[0].prior and start == first[start.prior] and is_near:
+                ends.append(self._walk(self._better_of(start, start._replace(C=ends[0].C))))
         best = min(ends, key=self._loss_of_all)
         for level in self.small:
             self.best[level], self.loss[level] = best, self.table[best][level]
+
+    def _better_of(self, *penalties: Penalty) -> Penalty:
+        self._evaluate(list(penalties), self.small)
+        return min(penalties, key=self._loss_of_all)
 
     def _walk(self, best: Penalty) -> Penalty:
         """Where steps that gain enough lead from here."""
@@ -259,27 +282,27 @@ class Search:
 # -- which rows -------------------------------------------------------------
 
 
-def node_levels(problem: Problem) -> NDArray[np.int64]:
+def node_depths(tree: LabelTree) -> NDArray[np.int64]:
     """Depth of each inner node."""
-    levels = np.zeros(problem.tree.n_inner, dtype=np.int64)
-    for depth, children in enumerate(problem.tree._levels(), start=1):
-        levels[children[children < len(levels)]] = depth
-    return levels
+    depths = np.zeros(tree.n_inner, dtype=np.int64)
+    for depth, children in enumerate(tree._levels(), start=1):
+        depths[children[children < len(depths)]] = depth
+    return depths
 
 
-def sample_trials(problem: Problem, levels: NDArray[np.int64]) -> tuple[list[Trial], NDArray[np.int64]]:
-    """Trials of some nodes of each level; and for each node the level whose penalty it takes."""
-    keys, known = row_keys(problem.X, problem.y), problem.row_order
+def sample_trials(problem: Problem) -> tuple[list[Trial], NDArray[np.int64]]:
+    """Trials of some nodes of each level; and for each depth the level whose penalty it takes."""
+    keys, known, depths = problem.keys, problem.row_order, node_depths(problem.tree)
     held = np.zeros(len(keys), dtype=bool)
     held[known] = is_held_out(keys[known], problem.y[known], problem.tree.n_classes)
     trials: list[Trial] = []
-    groups = np.zeros(levels.max(initial=0) + 1, dtype=np.int64)
-    for level in range(len(groups)):
-        here = _trials_of_level(problem, np.flatnonzero(levels == level), keys, held)
-        if level > 0:
-            groups[level] = groups[level - 1] + (sum(trial.n_held for trial in here) >= MIN_HELD_OUT)
-        trials += [replace(trial, level=int(groups[level])) for trial in here]
-    return trials, groups[levels]
+    levels = np.zeros(depths.max(initial=0) + 1, dtype=np.int64)
+    for depth in range(len(levels)):
+        here = _trials_of_level(problem, np.flatnonzero(depths == depth), keys, held)
+        if depth > 0:
+            levels[depth] = levels[depth - 1] + (sum(trial.n_held for trial in here) >= MIN_HELD_OUT)
+        trials += [replace(trial, level=int(levels[depth])) for trial in here]
+    return trials, levels
 
 
 def _trials_of_level(

@@ -253,7 +253,7 @@ def choose_coefficients(
     features = np.stack([log_p, similarity / unit])
 
     def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scores = np.where(valid, np.tensordot(coefficients, features, 1), -np.inf)
+        scores = np.where(valid, coefficients[0] * log_p + coefficients[1] * similarity, -np.inf)
         log_share = log_softmax(scores, axis=1)
         errors = share[:, None] * (np.exp(log_share) - target)
         entropy = -np.sum(target * np.where(valid, log_share, 0), axis=1)

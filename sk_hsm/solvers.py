@@ -19,6 +19,7 @@ from .label_tree import LabelTree
 from .node_weights import LINE, NO_CHILD, NodeWeights
 from .priors import Penalties, smoothing_of
 from .progress import Progress
+from .row_keys import row_keys
 from .validation import kernel_rows
 
 # A fit is finished exactly, in float64, where the Hessians of its nodes take no more multiplications than
@@ -51,6 +52,11 @@ class Problem:
     @cached_property
     def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         return kernel_rows(self.X)
+
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """By them rows are held out to choose penalties."""
+        return row_keys(self.X, self.y)
 
     @cached_property
     def square_norms(self) -> NDArray[np.float32]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from .node_weights import NodeWeights, key_features
 from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
-from .regularization import choose_penalties, is_held_out, search_penalties
+from .regularization import choose_penalties, is_held_out, penalties_of, search_penalties
 from .rescoring import FEW, MORE, MORE_SMOOTHED, Rescoring, choose_coefficients, class_similarities, updated
 from .row_keys import count_distinct, mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
@@ -71,13 +72,22 @@ class Rows:
     weights: NDArray[np.float64]  # not negative; rows of weight zero are left out
     classes: NDArray[Any]
 
-    def of(self, which: NDArray[np.bool_]) -> Rows:
+    @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """Those of row_keys."""
+        return row_keys(self.X, self.y)
+
+    def of(self, which: NDArray[Any]) -> Rows:
         """Some of them."""
-        return Rows(self.X[which], self.y[which], self.weights[which], self.classes)
+        some = Rows(self.X[which], self.y[which], self.weights[which], self.classes)
+        some.keys = self.keys[which]
+        return some
 
     def without(self, which: NDArray[np.bool_]) -> Rows:
         """All but some, which are left out where they are: X is not copied."""
-        return replace(self, weights=np.where(which, 0, self.weights))
+        others = replace(self, weights=np.where(which, 0, self.weights))
+        others.keys = self.keys
+        return others
 
 
 @dataclass
@@ -104,12 +114,11 @@ def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] 
             "whiten=True makes features negative, and prior='naive_bayes' needs others: use 'centroid'"
         )
     n, d = rows.X.shape
-    keys = row_keys(rows.X, rows.y)
-    if is_open and not are_rows_few(keys, d, len(rows.classes)):
+    if is_open and not are_rows_few(rows.keys, d, len(rows.classes)):
         return None
     if not is_open:  # else rows are about as large already
         check_memory(f"whitening {n} rows of {d} features", 4 * 8 * d * d + 2 * 4 * n * d, "whiten=False")
-    whitening = learn_whitening(rows.X, rows.y, rows.weights, keys, params["fit_intercept"])
+    whitening = learn_whitening(rows.X, rows.y, rows.weights, rows.keys, params["fit_intercept"])
     return None if is_open and is_even(whitening) else whitening
 
 
@@ -130,6 +139,7 @@ def train_trees(
     if whitening is not None:
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
         rows.X = whitened(rows.X, whitening)
+        vars(rows).pop("keys", None)  # which are those of the rows as they were
     known = rows if held is None else rows.without(held)
     params = params | {"recurring": are_recurring_better(known, params, copy.deepcopy(rng))}
     if params["recurring"]:
@@ -146,10 +156,14 @@ def train_trees(
     trees = build_trees(known, params, rng, sums)
     del sums
     seeds = [rng.randint(2**31 - 1) for _ in trees]
-    trained = []
+    trained, by_depth = [], None
     for tree, seed in zip(trees, seeds, strict=True):
         progress.say(description(tree, known, len(trained) + 1, len(trees)))
-        trained.append(train_tree(known, tree, params, seed, progress))
+        problem = problem_of(known, tree, params, seed)
+        if by_depth is None:  # trees are alike
+            by_depth = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
+        problem.penalties = penalties_of(tree, by_depth)
+        trained.append(train_tree(problem, params["n_jobs"], progress))
     rescoring = None
     if asked is not None:
         rescoring = learn_rescoring(similarities, asked, trained, whitening, params, progress)
@@ -188,7 +202,7 @@ def held_for_rescoring(rows: Rows, params: dict[str, Any]) -> NDArray[np.bool_] 
     most = WIDE if params["arity"] == "auto" else params["arity"]
     if isinstance(tree, str) and len(rows.classes) <= most:
         return None  # one node has looked at every class
-    keys = mixed(row_keys(rows.X, rows.y))  # keys themselves say what is held out to choose C
+    keys = mixed(rows.keys)  # keys themselves say what is held out to choose C
     share = min(MOST_HELD, N_HELD / count_distinct(keys))
     held = is_held_out(keys, rows.y, len(rows.classes), share)
     if not held.any() or effective_number(different_rows(rows.of(held))) < MIN_HELD:
@@ -269,11 +283,11 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
     arity = NARROW if params["arity"] == "auto" else params["arity"]
     if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or len(rows.classes) <= arity:
         return False
-    if is_dense(rows.X, rows.weights) or count_distinct(row_keys(rows.X, rows.y)) > N_TRIED:
+    if is_dense(rows.X, rows.weights) or count_distinct(rows.keys) > N_TRIED:
         return False
     rows = different_rows(rows.of(rows.weights > 0))
-    rows.X = normalize(rows.X)
-    held = is_held_out(row_keys(rows.X, rows.y), rows.y, len(rows.classes))
+    rows = Rows(normalize(rows.X), rows.y, rows.weights, rows.classes)
+    held = is_held_out(rows.keys, rows.y, len(rows.classes))
     known, asked = rows.of(~held), rows.of(held)
     if effective_number(asked) < MIN_ASKED:
         return False
@@ -302,12 +316,12 @@ def effective_number(rows: Rows) -> float:
 
 def different_rows(rows: Rows) -> Rows:
     """Each once, by its class and key, with the weights of all that are the same; of mean weight one."""
-    keys = row_keys(rows.X, rows.y)
-    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    _, first, which = np.unique(rows.keys, return_index=True, return_inverse=True)
     weights = np.bincount(which, weights=rows.weights / rows.weights.max())
     order = np.argsort(rows.y[first], kind="stable")
-    kept, weights = first[order], weights[order]
-    return Rows(rows.X[kept], rows.y[kept], weights / weights.mean(), rows.classes)
+    some = rows.of(first[order])
+    some.weights = weights[order] / weights[order].mean()
+    return some
 
 
 def build_trees(
@@ -330,14 +344,10 @@ def build_trees(
     return [tree.with_labels(rows.classes) for tree in trees]
 
 
-def train_tree(
-    rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int, progress: Progress
-) -> TrainedTree:
-    """Choose the penalties that params leave open, and train every node."""
-    problem = problem_of(rows, tree, params, seed)
-    problem.penalties = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
-    fit = fit_nodes(problem, params["n_jobs"], progress)
-    return TrainedTree(tree, problem.penalties, fit.weights, fit.n_iter, fit.converged)
+def train_tree(problem: Problem, n_jobs: int | None, progress: Progress) -> TrainedTree:
+    """Train every node."""
+    fit = fit_nodes(problem, n_jobs, progress)
+    return TrainedTree(problem.tree, problem.penalties, fit.weights, fit.n_iter, fit.converged)
 
 
 def rounding_step(rows: Rows, rounding: float | None) -> float | None:
@@ -393,4 +403,7 @@ def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -
     goal = params["fit_intercept"], params["tol"], params["max_iter"]
     weights = rows.weights.astype(np.float32)
     np.maximum(weights, np.finfo(np.float32).tiny, out=weights, where=rows.weights > 0)
-    return Problem(rows.X, rows.y, weights, tree, *goal, seed)
+    problem = Problem(rows.X, rows.y, weights, tree, *goal, seed)
+    if "keys" in vars(rows):
+        problem.keys = rows.keys
+    return problem

@@ -194,7 +194,7 @@ def test_a_large_node_is_tried_with_four_times_the_rows_of_others(monkeypatch, l
         sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32),
         balanced_tree(10, 4), True, 0.01, 10, 0,
     )  # fmt: skip
-    trials, _ = regularization.sample_trials(problem, regularization.node_levels(problem))
+    trials, _ = regularization.sample_trials(problem)
     # a tenth of all 1797, or four times the least
     assert len(trials[0].rows) == min(most + 1, len(y))
     assert trials[0].is_large
@@ -242,7 +242,7 @@ def test_starts_nearly_as_good_as_the_best_are_followed(monkeypatch, start, expe
         sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32),
         balanced_tree(10, 4), True, 0.01, 10, 0,
     )  # fmt: skip
-    trials, levels = regularization.sample_trials(problem, regularization.node_levels(problem))
+    trials, levels = regularization.sample_trials(problem)
     search = regularization.Search(problem, trials, levels, True, None)
     penalties = [regularization.Penalty(1.0, "none", 0.0), regularization.Penalty(1.0, "naive_bayes", 1.0)]
 

@@ -85,6 +85,29 @@ cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcep
     return total
 
 
+cdef void guess_losses(
+    Node* node, Py_ssize_t first, Py_ssize_t last, const double* scale, Py_ssize_t n_scales, double* out
+) noexcept nogil:
+    """held_out_loss of the guess itself, at several scales: its logits are taken once."""
+    cdef Rows* rows = &node.rows
+    cdef float* zero = node.z + node.width
+    cdef float* guessed = node.z + 2 * node.width
+    cdef Py_ssize_t i, k
+    cdef float log_sum
+    cdef int c
+    memset(out, 0, n_scales * sizeof(double))
+    for i in range(first, last):
+        memset(zero, 0, node.width * sizeof(float))
+        row_logits(
+            guessed, zero, node.guess, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width
+        )
+        for k in range(n_scales):
+            for c in range(node.width):
+                node.z[c] = node.bias[c] + <float>scale[k] * guessed[c]
+            log_sum = row_softmax(node.z + node.width, node.z, node.width)
+            out[k] += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
+
+
 cdef void sort_by_key(
     const int32_t* features, Py_ssize_t n, int shift, uint32_t* keys, int32_t* order, int32_t* buckets
 ) noexcept nogil:
@@ -212,19 +235,28 @@ cdef class NodeTrainer:
         double[::1] out,
     ):
         cdef Node* node = &self.node
-        cdef Py_ssize_t k, n = rows.shape[0]
+        cdef Py_ssize_t k = 0, n_alike, n = rows.shape[0]
         cdef bint done
         self.reserve_training(n, self.reserve_rows(v, rows), self.arity(v), True)
         with nogil:
             self.take_rows(v, &rows[0], n)
             node.rows.n = n_train
-            for k in range(C.shape[0]):
+            while k < C.shape[0]:
                 if k == 0 or prior[k] != prior[k - 1]:
                     write_guess(node, prior[k], self.smoothing, node.guess, node.guess_bias)
                 see_children(node, self.arity(v), NULL)
-                self.scale_guess(node.guess, scale[k])
-                train_from_here(node, C[k], &self.goal, self.seed, &done)
-                out[k] = held_out_loss(node, n_train, n)
+                if self.goal.max_iter == 0:
+                    n_alike = 1
+                    while k + n_alike < C.shape[0] and prior[k + n_alike] == prior[k]:
+                        n_alike += 1
+                    self.add_guess_bias()
+                    guess_losses(node, n_train, n, &scale[k], n_alike, &out[k])
+                    k += n_alike
+                else:
+                    self.scale_guess(node.guess, scale[k])
+                    train_from_here(node, C[k], &self.goal, self.seed, &done)
+                    out[k] = held_out_loss(node, n_train, n)
+                    k += 1
 
     # -- the node at hand ---------------------------------------------------
 
@@ -354,12 +386,15 @@ cdef class NodeTrainer:
         """Start from the guess, its weights times scale."""
         cdef Node* node = &self.node
         cdef Py_ssize_t i
-        cdef int c
         for i in range(node.n_features * node.width):
             node.weights[i] = scale * weights[i]
+        self.add_guess_bias()
+
+    cdef void add_guess_bias(self) noexcept nogil:
+        cdef int c
         if self.goal.fit_intercept:
-            for c in range(node.width):
-                node.bias[c] += node.guess_bias[c]
+            for c in range(self.node.width):
+                self.node.bias[c] += self.node.guess_bias[c]
 
     cdef void store(self, float* lines, uint32_t* keys, int32_t* buckets, int shift) noexcept nogil:
         """Write bias, weights and keys, sorted by key."""
