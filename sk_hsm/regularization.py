@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -54,6 +55,7 @@ class Trial:
     n_train: int
     n_held: int
     is_large: bool
+    taken: Any = None  # by a NodeTrainer
 
 
 def choose_penalties(
@@ -256,25 +258,34 @@ class Search:
         trials = [trial for trial in self.trials if trial.level in levels]
         losses = np.zeros((len(trials), len(penalties)))
 
+        def prepare(some: NDArray[np.int64]) -> None:
+            trainer = NodeTrainer(problem)
+            for trial in (trials[i] for i in some):
+                if trial.taken is None:
+                    trial.taken = trainer.take(trial.v, trial.rows, trial.n_train)
+                for prior in set(tried.code.tolist()):
+                    trainer.make_guess(trial.taken, prior)
+
         def run(some: NDArray[np.int64], which: slice) -> None:
             trainer = NodeTrainer(problem)
-            some_penalties = tried.C[which], tried.code[which], tried.scale[which]
             for i in some:
-                rows = trials[i].rows, trials[i].n_train
-                trainer.held_out_losses(trials[i].v, *rows, *some_penalties, losses[i, which])
+                about = tried.C[which], tried.code[which], tried.scale[which]
+                trainer.held_out_losses(trials[i].taken, *about, losses[i, which])
 
-        Parallel(n_jobs=self.n_jobs, require="sharedmem")(
-            delayed(run)(*task) for task in self._tasks(trials, len(penalties))
-        )
+        n_values = self.problem.X.nnz / len(self.problem.y) * np.array([len(trial.rows) for trial in trials])
+        parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
+        parallel(delayed(prepare)(some) for some in tasks_of_sizes(n_values + 1))
+        parallel(delayed(run)(*task) for task in self._tasks(n_values, len(penalties)))
         total = np.zeros((len(penalties), len(self.best)))
         for trial, loss in zip(trials, losses, strict=True):
             total[:, trial.level] += loss * self.scale[trial.level]
         return total
 
-    def _tasks(self, trials: list[Trial], n_penalties: int) -> Iterator[tuple[NDArray[np.int64], slice]]:
-        """Trials and penalties for a thread: one of each where there are many rows."""
-        work = n_penalties * self.problem.X.nnz / len(self.problem.y)  # of a row
-        for some in tasks_of_sizes(work * np.array([len(trial.rows) for trial in trials]) + 1):
+    def _tasks(
+        self, n_values: NDArray[np.float64], n_penalties: int
+    ) -> Iterator[tuple[NDArray[np.int64], slice]]:
+        """Trials of so many values, and penalties, for a thread: one of each where there are many values."""
+        for some in tasks_of_sizes(n_penalties * n_values + 1):
             step = 1 if len(some) == 1 else n_penalties
             yield from ((some, slice(k, k + step)) for k in range(0, n_penalties, step))
 

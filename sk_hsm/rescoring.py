@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
-from scipy.special import log_softmax
 from sklearn.utils.extmath import row_norms
 
 from ._kernels.rescoring import rescore
@@ -243,21 +242,24 @@ def choose_coefficients(
     .. [1] John Platt, "Probabilistic outputs for support vector machines", 1999.
     """
     models = [(*tree, rescoring.smoothing) for tree in trees]
-    classes, log_p, similarity = _likely_classes(rescoring, models, X, n_jobs)
-    valid, hit = classes >= 0, classes == y[:, None]
-    share = np.where(hit.any(axis=1), weights, 0) / weights.sum()
-    drawn = np.where(valid, np.exp(log_p), 0)
-    drawn /= np.maximum(drawn.sum(axis=1, keepdims=True), 1e-300)
+    row, classes, log_p, similarity = _likely_classes(rescoring, models, X, n_jobs)
+    first = np.flatnonzero(np.diff(row, prepend=-1))
+    counts = np.diff(first, append=len(row))
+    hit = classes == y[row]
+    drawn = np.exp(log_p)
+    drawn /= np.repeat(np.add.reduceat(drawn, first), counts)
     target = (1 - doubt) * hit + doubt * drawn
-    unit = max(float(weights @ np.ptp(similarity, axis=1) / weights.sum()), 1e-30)
+    share = np.repeat(np.logical_or.reduceat(hit, first), counts) * weights[row] / weights.sum()
+    reach = np.maximum.reduceat(similarity, first) - np.minimum.reduceat(similarity, first)
+    unit = max(float(weights[row[first]] @ reach / weights.sum()), 1e-30)
     features = np.stack([log_p, similarity / unit])
 
     def loss(coefficients: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        scores = np.where(valid, coefficients[0] * log_p + coefficients[1] * similarity, -np.inf)
-        log_share = log_softmax(scores, axis=1)
-        errors = share[:, None] * (np.exp(log_share) - target)
-        entropy = -np.sum(target * np.where(valid, log_share, 0), axis=1)
-        return float(share @ entropy), np.sum(features * errors, axis=(1, 2))
+        scores = coefficients[0] * features[0] + coefficients[1] * features[1]
+        scores -= np.repeat(np.maximum.reduceat(scores, first), counts)
+        scores -= np.repeat(np.log(np.add.reduceat(np.exp(scores), first)), counts)
+        errors = share * (np.exp(scores) - target)
+        return float(-np.sum(share * target * scores)), np.sum(features * errors, axis=1)
 
     start = np.array([1.0, 0.0])
     end = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
@@ -268,14 +270,16 @@ def choose_coefficients(
 
 def _likely_classes(
     rescoring: Rescoring, models: Models, X: sparse.csr_array, n_jobs: int | None
-) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
-    """Classes, -1 where there are no more; log-probabilities; similarities, but for a constant of the row."""
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """Rows in their order, with their classes, log-probabilities and similarities.
+
+    Similarities of a row are less by a constant.
+    """
     classes, log_p = top_k(models, X, rescoring.most, n_jobs, rescoring.least)
-    again, similarity = classes.copy(), np.where(classes < 0, -np.inf, 0.0) + log_p
+    again, similarity = classes.copy(), log_p.copy()
     rescoring.with_coefficients(0, 1).apply(kernel_rows(X), again, similarity)
-    by_class, order = np.argsort(classes, axis=1), np.argsort(again, axis=1)
-    aligned = np.empty_like(similarity)
-    np.put_along_axis(aligned, by_class, np.take_along_axis(similarity, order, axis=1), axis=1)
-    # the same for all that are missing as for the least similar, so that nothing is infinite
-    aligned = np.maximum(aligned, np.min(aligned, axis=1, keepdims=True, where=classes >= 0, initial=0))
-    return classes, np.where(classes < 0, 0, log_p), aligned
+    (row, at), found = np.nonzero(classes >= 0), np.nonzero(again >= 0)
+    classes, log_p, again = classes[row, at], log_p[row, at], again[found]
+    aligned = np.empty(len(row))
+    aligned[np.lexsort([classes, row])] = similarity[found][np.lexsort([again, row])]
+    return row, classes, log_p, aligned

@@ -3,6 +3,7 @@
 
 Its specification is the function of the same name in ``reference``.
 """
+from libc.math cimport sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
 
 import numpy as np
@@ -12,6 +13,11 @@ from .priors cimport Rows, row_data, row_indices, row_size
 # passes until all rows are visited again, and as many whose estimate of the gap may be relied on
 cdef enum:
     CYCLE = 5
+
+# a measuring pass ends early where so many rows at random, and this share of all, leave no doubt
+cdef enum:
+    ENOUGH = 1000
+    SHARE = 16
 
 # of more floats than this, weights or rows are not in the cache when they are needed
 cdef enum:
@@ -63,13 +69,19 @@ cdef void fetch_row(const Node* node, Py_ssize_t i) noexcept nogil:
     prefetch(rows.square_norm + i)
 
 
+cdef bint is_within(double total, double squares, Py_ssize_t n, Py_ssize_t n_all, double limit) noexcept nogil:
+    """Whether the sum of all is at most the limit, by n of them and three standard errors."""
+    cdef double mean = total / n
+    return n_all * (mean + 3 * sqrt(max(squares / n - mean * mean, 0.0) / n)) <= limit
+
+
 cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
     """ascend_dual, from costs, dual, weights and bias; return the number of passes."""
     cdef Rows* rows = &node.rows
-    cdef Py_ssize_t n_active = rows.n, n_kept, i, k
+    cdef Py_ssize_t n_active = rows.n, n_kept, i, k, enough = max(ENOUGH, rows.n // SHARE)
     cdef int64_t nnz
     cdef int n_iter = 0, n_partial = 0, width = node.width, c
-    cdef double limit = 0, former, left_out = 0
+    cdef double limit = 0, former, left_out = 0, squares
     cdef float divergence, idle = 0.1 * goal.tol
     cdef bint measuring = False, is_large = node.n_features * width > CACHED
     cdef bint has_many = (rows.n * rows.n_full if rows.n_full else rows.indptr[rows.n]) > CACHED
@@ -90,6 +102,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
     while n_iter < goal.max_iter and not done[0]:
         n_iter += 1
         gap[0] = left_out
+        squares = 0
         n_kept = 0
         seed = shuffle(active, n_active, seed)
         for k in range(n_active):
@@ -106,6 +119,11 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
             q = node.dual + i * width
             divergence = row_divergence(q, z, row_softmax(p, z, width), width)
             gap[0] += node.costs[i] * divergence
+            squares += (node.costs[i] * divergence) ** 2
+            if measuring and k + 1 == enough and is_within(gap[0], squares, enough, rows.n, limit):
+                gap[0] *= <double>rows.n / enough
+                done[0] = True
+                break
             if divergence <= idle:
                 left_out += node.costs[i] * divergence
                 continue
@@ -119,7 +137,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
                 for c in range(width):
                     bias[c] += step[c]
         # early on a gap that falls fast is not above what a pass estimates; later one that creeps may be
-        done[0] = gap[0] <= limit and (measuring or (n_iter <= CYCLE and gap[0] <= former / 2))
+        done[0] = done[0] or gap[0] <= limit and (measuring or (n_iter <= CYCLE and gap[0] <= former / 2))
         former = gap[0]
         n_active = n_kept
         # where the moving gap is small enough, a pass over all rows that moves nothing measures it

@@ -9,7 +9,7 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from .ascent cimport Goal, Node, ascend
-from .priors cimport NO_PRIOR, Rows, guess, row_data, row_indices, row_size
+from .priors cimport N_PRIORS, NO_PRIOR, Rows, guess, row_data, row_indices, row_size
 
 cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
@@ -135,6 +135,25 @@ cdef void sort_by_key(
         keys[at], order[at] = key, which
 
 
+cdef void* room_in(dict buffers, object name, Py_ssize_t size) except NULL:
+    """Memory of the name, at least so many bytes, from the start of a cache line."""
+    cdef unsigned char[::1] buffer
+    if name not in buffers or buffers[name].shape[0] < size + 64:
+        buffers[name] = np.empty(size + 64, np.uint8)
+    buffer = buffers[name]
+    return <void*>((<uintptr_t>&buffer[0] + 63) & ~<uintptr_t>63)
+
+
+cdef class TakenNode:
+    """Rows of a node, of which the first are to train with, and guesses at its weights by prior."""
+
+    cdef Node node
+    cdef Py_ssize_t n_train
+    cdef float* guess[N_PRIORS]
+    cdef float* guess_bias[N_PRIORS]
+    cdef dict buffers
+
+
 cdef class NodeTrainer:
     """Trains nodes one after the other, in memory of its own: each thread needs one."""
 
@@ -146,6 +165,8 @@ cdef class NodeTrainer:
     cdef const int64_t[::1] old_key_ptr, old_line_ptr
     cdef const float[:, ::1] old_lines
     cdef const unsigned char[::1] had_rows
+    cdef Py_ssize_t n_columns
+    # the number of each of the columns among the features of a node, or -1
     cdef int32_t[::1] local_of
     # the rows of the node at hand, unless they are full
     cdef int32_t* copied_indices
@@ -175,12 +196,13 @@ cdef class NodeTrainer:
         self.goal = Goal(problem.fit_intercept, problem.tol, problem.max_iter)
         n, d = problem.X.shape
         self.n_full = d if self.indices.shape[0] == n * d else 0
-        self.local_of = np.full(d, -1, np.int32)
+        self.n_columns, self.local_of = d, np.empty(0, np.int32)
         self.buffers = {}
 
     def count_features(self, const int64_t[::1] nodes, int64_t[::1] out):
         cdef Py_ssize_t k
-        self.node.features = <int32_t*>self.room("features", self.local_of.shape[0], sizeof(int32_t))
+        self.node.features = <int32_t*>self.room("features", self.n_columns, sizeof(int32_t))
+        self.reserve_numbers()
         with nogil:
             for k in range(nodes.shape[0]):
                 out[nodes[k]] = self.count_features_of(nodes[k])
@@ -189,21 +211,19 @@ cdef class NodeTrainer:
         self, const int64_t[::1] nodes, penalties, weights, int32_t[::1] n_iter, unsigned char[::1] converged
     ):
         cdef const double[::1] C = penalties.C, scale = penalties.scale
-        cdef const int32_t[::1] prior = penalties.code
-        cdef const int32_t[::1] shifts = weights.shifts
+        cdef const int32_t[::1] prior = penalties.code, shifts = weights.shifts
         cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
         cdef const int64_t[::1] bucket_ptr = weights.bucket_ptr
         cdef float[:, ::1] lines = weights.lines
         cdef uint32_t[::1] keys = weights.keys
         cdef int32_t[::1] buckets = weights.buckets
         cdef Node* node = &self.node
-        cdef Py_ssize_t k
-        cdef int64_t v
+        cdef int64_t k, v
         cdef bint done
         for k in range(nodes.shape[0]):
             v = nodes[k]
             self.reserve_rows(v, self.row_order[self.start[v] : self.stop[v]])
-            self.reserve_training(self.stop[v] - self.start[v], key_ptr[v + 1] - key_ptr[v], self.arity(v), False)
+            self.reserve_training(self.stop[v] - self.start[v], key_ptr[v + 1] - key_ptr[v], line_width(self.arity(v)))
         with nogil:
             for k in range(nodes.shape[0]):
                 v = nodes[k]
@@ -212,7 +232,7 @@ cdef class NodeTrainer:
                 n_iter[v], done = 0, True
                 if node.n_seen < 2:
                     node.n_features = 0
-                elif self.has_learned(v):
+                elif self.is_open(v, -1):
                     self.copy_old_weights()
                 else:
                     write_guess(node, prior[v], self.smoothing, node.weights, node.guess_bias)
@@ -224,39 +244,65 @@ cdef class NodeTrainer:
                     &lines[line_ptr[v], 0], &keys[0] + key_ptr[v], &buckets[bucket_ptr[v]], shifts[v]
                 )
 
+    def take(self, int64_t v, const int64_t[::1] rows, Py_ssize_t n_train):
+        cdef TakenNode taken = TakenNode.__new__(TakenNode)
+        self.reserve_rows(v, rows)
+        with nogil:
+            self.take_rows(v, &rows[0], rows.shape[0])
+        taken.node, taken.n_train, taken.buffers = self.node, n_train, self.buffers
+        self.buffers = {}
+        return taken
+
+    def make_guess(self, TakenNode taken, int prior):
+        cdef Py_ssize_t n = taken.node.n_features * taken.node.width
+        if taken.guess[prior] != NULL:
+            return
+        bias = <float*>room_in(taken.buffers, ("bias", prior), taken.node.width * sizeof(float))
+        weights = <float*>room_in(taken.buffers, ("weights", prior), n * sizeof(float))
+        self.node = taken.node
+        self.reserve_guess(taken.node.n_features, taken.node.width)
+        with nogil:
+            self.node.rows.n = taken.n_train
+            write_guess(&self.node, prior, self.smoothing, weights, bias)
+        taken.guess[prior], taken.guess_bias[prior] = weights, bias
+
     def held_out_losses(
         self,
-        int64_t v,
-        const int64_t[::1] rows,
-        Py_ssize_t n_train,
+        TakenNode taken,
         const double[::1] C,
         const int32_t[::1] prior,
         const double[::1] scale,
         double[::1] out,
     ):
-        cdef Node* node = &self.node
-        cdef Py_ssize_t k = 0, n_alike, n = rows.shape[0]
-        cdef bint done
-        self.reserve_training(n, self.reserve_rows(v, rows), self.arity(v), True)
+        cdef Py_ssize_t k, first = 0
+        for k in range(C.shape[0]):
+            self.make_guess(taken, prior[k])
+        self.node = taken.node
+        self.reserve_training(taken.node.rows.n, taken.node.n_features, taken.node.width)
         with nogil:
-            self.take_rows(v, &rows[0], n)
-            node.rows.n = n_train
-            while k < C.shape[0]:
-                if k == 0 or prior[k] != prior[k - 1]:
-                    write_guess(node, prior[k], self.smoothing, node.guess, node.guess_bias)
-                see_children(node, self.arity(v), NULL)
-                if self.goal.max_iter == 0:
-                    n_alike = 1
-                    while k + n_alike < C.shape[0] and prior[k + n_alike] == prior[k]:
-                        n_alike += 1
-                    self.add_guess_bias()
-                    guess_losses(node, n_train, n, &scale[k], n_alike, &out[k])
-                    k += n_alike
-                else:
-                    self.scale_guess(node.guess, scale[k])
-                    train_from_here(node, C[k], &self.goal, self.seed, &done)
-                    out[k] = held_out_loss(node, n_train, n)
-                    k += 1
+            for k in range(1, C.shape[0] + 1):
+                if k == C.shape[0] or prior[k] != prior[first]:
+                    self.node.guess, self.node.guess_bias = taken.guess[prior[first]], taken.guess_bias[prior[first]]
+                    self.try_scales(taken, &C[first], &scale[first], k - first, &out[first])
+                    first = k
+
+    cdef void try_scales(
+        self, TakenNode taken, const double* C, const double* scale, Py_ssize_t n, double* out
+    ) noexcept nogil:
+        """Losses of a guess at several scales: as it is, or trained."""
+        cdef Node* node = &self.node
+        cdef Py_ssize_t k
+        cdef bint done
+        node.rows.n = taken.n_train
+        for k in range(n):
+            see_children(node, self.arity(node.v), NULL)
+            if self.goal.max_iter == 0:
+                self.add_guess_bias()
+                guess_losses(node, taken.n_train, taken.node.rows.n, scale, n, out)
+                return
+            self.scale_guess(node.guess, scale[k])
+            train_from_here(node, C[k], &self.goal, self.seed, &done)
+            out[k] = held_out_loss(node, taken.n_train, taken.node.rows.n)
 
     # -- the node at hand ---------------------------------------------------
 
@@ -290,10 +336,6 @@ cdef class NodeTrainer:
                         return True
                     child = c
         return False
-
-    cdef bint has_learned(self, int64_t v) noexcept nogil:
-        """Whether two children of node v had rows before."""
-        return self.is_open(v, -1)
 
     cdef int32_t count_features_of(self, int64_t v) noexcept nogil:
         """Distinct features of node v, now and before; none, where only one child has had rows."""
@@ -415,7 +457,8 @@ cdef class NodeTrainer:
         cdef Py_ssize_t n_old = self.old_key_ptr[v + 1] - self.old_key_ptr[v]
         for i in range(n):
             n_entries += self.indptr[rows[i] + 1] - self.indptr[rows[i]]
-        n_features = min(n_entries + n_old, self.local_of.shape[0])
+        n_features = min(n_entries + n_old, self.n_columns)
+        self.reserve_numbers()
         node.old = <int32_t*>self.room("old", n_old, sizeof(int32_t))
         node.rows.indptr = <int64_t*>self.room("indptr", n + 1, sizeof(int64_t))
         if not self.n_full:
@@ -427,28 +470,31 @@ cdef class NodeTrainer:
         node.features = <int32_t*>self.room("features", n_features, sizeof(int32_t))
         return n_features
 
-    cdef int reserve_training(self, Py_ssize_t n, Py_ssize_t n_features, int arity, bint keep_guess) except -1:
-        """Room for training with n rows."""
+    cdef int reserve_numbers(self) except -1:
+        if self.local_of.shape[0] == 0:
+            self.local_of = np.full(self.n_columns, -1, np.int32)
+        return 0
+
+    cdef int reserve_training(self, Py_ssize_t n, Py_ssize_t n_features, Py_ssize_t width) except -1:
+        """Room for training with n rows, from a guess of its own."""
         cdef Node* node = &self.node
-        cdef Py_ssize_t width = line_width(arity)
         node.costs = <float*>self.room("costs", n, sizeof(float))
         node.dual = <float*>self.room("dual", n * width, sizeof(float))
         node.active = <int64_t*>self.room("active", n, sizeof(int64_t))
         node.order = <int32_t*>self.room("order", n_features, sizeof(int32_t))
         node.weights = <float*>self.room("weights", n_features * width, sizeof(float))
-        node.guess = <float*>self.room("guess", keep_guess * n_features * width, sizeof(float))
-        node.sums = <double*>self.room("sums", n_features * width, sizeof(double))
         node.bias = <float*>self.room("bias", width, sizeof(float))
         node.guess_bias = <float*>self.room("guess_bias", width, sizeof(float))
+        node.z = <float*>self.room("z", 3 * width, sizeof(float))
+        return self.reserve_guess(n_features, width)
+
+    cdef int reserve_guess(self, Py_ssize_t n_features, Py_ssize_t width) except -1:
+        """Scratch for it."""
+        cdef Node* node = &self.node
+        node.sums = <double*>self.room("sums", n_features * width, sizeof(double))
         node.share = <float*>self.room("share", 2 * width, sizeof(float))
         node.totals = <double*>self.room("totals", width, sizeof(double))
-        node.z = <float*>self.room("z", 3 * width, sizeof(float))
         return 0
 
     cdef void* room(self, str name, Py_ssize_t size, Py_ssize_t itemsize) except NULL:
-        """Memory of the name, at least that large, from the start of a cache line."""
-        cdef unsigned char[::1] buffer
-        if name not in self.buffers or self.buffers[name].shape[0] < size * itemsize + 64:
-            self.buffers[name] = np.empty(size * itemsize + 64, np.uint8)
-        buffer = self.buffers[name]
-        return <void*>((<uintptr_t>&buffer[0] + 63) & ~<uintptr_t>63)
+        return room_in(self.buffers, name, size * itemsize)

@@ -4,6 +4,7 @@ cdef enum:
     NO_PRIOR = 0
     NAIVE_BAYES = 1
     CENTROID = 2
+    N_PRIORS = 3
 
 cdef struct Rows:
     # the rows of one node over its own features; each belongs to a child

@@ -15,7 +15,7 @@ cdef extern from "lines.h" nogil:
 
 # a centroid of more than so many times the features of a row is searched for each of these
 cdef enum:
-    LONG = 16
+    LONG = 2
 
 
 cdef struct Centroids:
@@ -71,7 +71,7 @@ cdef void close_row(Row* row, const Centroids* c) noexcept nogil:
 cdef double similarity(const Centroids* c, const Row* row, int32_t label) noexcept nogil:
     cdef const float* values = c.values + c.starts[label]
     cdef const int32_t* features = c.features + c.starts[label]
-    cdef int64_t n = c.starts[label + 1] - c.starts[label], i = 0, j = 0, low, high, middle
+    cdef int64_t n = c.starts[label + 1] - c.starts[label], i = 0, j = 0, size, half
     cdef double total = 0
     if c.are_full:
         total = dot(row.values, values, <int>n)
@@ -80,16 +80,11 @@ cdef double similarity(const Centroids* c, const Row* row, int32_t label) noexce
             total += row.values[j] * values[row.indices[j]]
     elif n > LONG * row.n:
         for j in range(row.n):
-            low, high = i, n
-            while low < high:
-                middle = (low + high) // 2
-                if features[middle] < row.indices[j]:
-                    low = middle + 1
-                else:
-                    high = middle
-            i = low
-            if i == n:
-                break
+            size = n - i
+            while size > 1:  # without a branch: either half is as likely
+                half = size // 2
+                i += half * (features[i + half - 1] < row.indices[j])
+                size -= half
             if features[i] == row.indices[j]:
                 total += row.values[j] * values[i]
     else:

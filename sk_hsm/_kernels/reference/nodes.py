@@ -59,13 +59,24 @@ class NodeTrainer:
             buckets = np.searchsorted(keys[order].astype(np.int64), ends)
             weights.buckets[weights.bucket_ptr[v] : weights.bucket_ptr[v + 1]] = buckets
 
-    def held_out_losses(self, v, rows, n_train, C, prior, scale, out):
-        """Train node v on some rows with each of some penalties, and predict other rows.
+    def take(self, v, rows, n_train):
+        """Rows of node v to train on and to predict, as held_out_losses takes them.
 
         rows : int64: the n_train rows to train on, then those to predict.
-        C, prior, scale : (n_penalties,) float64, int32 and float64.
-        out : (n_penalties,) float64, out: the weighted sum of the log-loss of the others.
         """
+        return v, rows, n_train
+
+    def make_guess(self, taken, prior):
+        """Make, once, what a prior guesses of rows that have been taken; held_out_losses does, too."""
+
+    def held_out_losses(self, taken, C, prior, scale, out):
+        """Train a node on some rows with each of some penalties, and predict other rows.
+
+        taken : what `take` returned.
+        C, prior, scale : (n_penalties,) float64, int32 and float64.
+        out : (n_penalties,) float64, out: the weighted sum of the log-loss of the rows to predict.
+        """
+        v, rows, n_train = taken
         features = self._features(v, rows)
         train, held = rows[:n_train], rows[n_train:]
         child, row_weights = self.problem.children_of(v, held), self.problem.row_weights[held]
