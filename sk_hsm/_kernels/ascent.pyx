@@ -10,9 +10,10 @@ import numpy as np
 
 from .priors cimport Rows, row_data, row_indices, row_size
 
-# passes until all rows are visited again, and as many whose estimate of the gap may be relied on
+# passes until all rows are visited again, and how many there are whose estimate of the gap may be relied on
 cdef enum:
-    CYCLE = 5
+    CYCLE = 10
+    EARLY = 5
 
 # a measuring pass ends early where so many rows at random, and this share of all, leave no doubt
 cdef enum:
@@ -137,7 +138,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
                 for c in range(width):
                     bias[c] += step[c]
         # early on a gap that falls fast is not above what a pass estimates; later one that creeps may be
-        done[0] = done[0] or gap[0] <= limit and (measuring or (n_iter <= CYCLE and gap[0] <= former / 2))
+        done[0] = done[0] or gap[0] <= limit and (measuring or (n_iter <= EARLY and gap[0] <= former / 2))
         former = gap[0]
         n_active = n_kept
         # where the moving gap is small enough, a pass over all rows that moves nothing measures it

@@ -29,7 +29,7 @@ def ascend_dual(
     first one: is half of tol), training ends. Else the next pass measures the gap: it visits
     all rows and moves none; or it ends where 1000 of them, and a sixteenth of all, tell that the
     gap is small enough even with three standard errors more. Training ends if it is, and goes on
-    with the other rows if not. All rows are visited at every fifth pass at the latest. Each pass
+    with the other rows if not. All rows are visited at every tenth pass at the latest. Each pass
     visits its rows in a new random order (see _shuffle).
 
     indptr, indices, data : the rows, CSR.
@@ -73,7 +73,7 @@ def ascend_dual(
                 b -= c[i] * s * D * fit_intercept
         done = done or gap <= limit and (measuring or (n_iter <= 5 and gap <= former / 2))
         measuring = not measuring and (gap <= limit or not kept)
-        former, n_partial = gap, 0 if measuring or n_partial == 4 else n_partial + 1
+        former, n_partial = gap, 0 if measuring or n_partial == 9 else n_partial + 1
         visited, left_out = (everyone, 0.0) if n_partial == 0 else (kept, left_out)
     dual[...], weights[...], bias[...] = q, W, b
     return n_iter, gap, bool(done)
