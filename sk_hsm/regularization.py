@@ -22,7 +22,7 @@ from .validation import MAX_WEIGHT
 # but at least MIN_ROWS of them. Of a node that has more, LARGE times as many are tried, and
 # only with penalties near those of the level below: the fewer rows, the better a prior looks.
 HELD_OUT = 0.2
-TRIED = 1 / 40
+TRIED = 1 / 100
 MIN_ROWS = 8000
 LARGE = 4
 # A level whose nodes hold out fewer distinct rows is decided with the level above.
