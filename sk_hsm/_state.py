@@ -16,7 +16,7 @@ from .multi_index import SearchIndex
 from .node_vectors import NodeVectors, vector_offsets
 from .node_weights import LINE, NodeWeights
 from .packed_weights import MARGIN, PackedWeights
-from .rescoring import REACHES, Rescoring
+from .rescoring import Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
 FORMAT = 7
@@ -26,6 +26,9 @@ RESCORING_TYPES = {
     "lengths": np.float64, "feature_weights": np.float32, "coefficients": np.float64,
     "reach": np.float64,
 }  # fmt: skip
+
+# Beyond these, Rescoring.most is no number of classes to score again, and `least` no probability.
+MAX_MOST, MIN_LEAST = 2**16, -100
 
 _HEADER = ("_sk_hsm_format", "_sk_hsm_version")
 
@@ -209,7 +212,11 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
         fit += [len(starts) == n + 1, len(rescoring.biases) == n, len(rescoring.lengths) == n]
         fit += [len(rescoring.coefficients) == 2, np.all(rescoring.coefficients >= 0)]
         fit += [
-            len(rescoring.reach) == 3 and any(np.allclose(rescoring.reach, each, atol=0) for each in REACHES)
+            len(rescoring.reach) == 3
+            and (
+                1 <= rescoring.most <= MAX_MOST
+                and MIN_LEAST <= rescoring.least < 0 <= rescoring.smoothing < 1
+            )
         ]
         fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
     if all(fit):

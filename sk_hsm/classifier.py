@@ -155,7 +155,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     are made round, the product with the direction of the class's mean. Power and weight are fitted, as in
     Platt scaling, to about 2048 rows, at most a tenth of all, which are held out while the tree is built and
     trained. If they are more than 0.5 % of all, nodes of whose rows they are more than 3 % are then
-    trained again with them. With 1/10,000 and 256, a hundredth of the probabilities of nodes of round rows
+    trained again with them. With 1/10,000 and 256, 3 % of the probabilities of nodes of round rows
     are those of a temperature of 3, so that a row that one node takes for another branch's is not lost.
     Probabilities still sum to one, and every method gives the same ones.
 

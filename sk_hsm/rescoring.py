@@ -22,8 +22,7 @@ from .whitening import whitened
 
 # How many classes are scored again, the log-probability that they have in the tree, and its smoothing.
 FEW, MORE = (64.0, float(np.log(1e-3)), 0.0), (256.0, float(np.log(1e-4)), 0.0)
-MORE_SMOOTHED = (*MORE[:2], 0.01)
-REACHES = FEW, MORE, MORE_SMOOTHED
+MORE_SMOOTHED = (*MORE[:2], 0.03)
 
 
 class Rescoring(FlatArrays):

@@ -35,7 +35,7 @@ from sk_hsm._kernels import (
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
 from sk_hsm.packed_weights import PackedWeights
 from sk_hsm.priors import PRIORS, Penalties, Penalty
-from sk_hsm.rescoring import REACHES, Rescoring
+from sk_hsm.rescoring import FEW, Rescoring
 from sk_hsm.solvers import Problem
 from sk_hsm.tree_builders import balanced_tree, huffman_tree
 from sk_hsm.validation import full_csr
@@ -202,7 +202,7 @@ def random_similarities(rng, n_classes, n_features, is_white):
         lengths=np.ones(n_classes),
         feature_weights=rng.random(0 if is_white else n_features).astype(np.float32) + 0.5,
         coefficients=np.ones(2),
-        reach=np.array(REACHES[0]),
+        reach=np.array(FEW),
     )
     return Rescoring(arrays)
 

@@ -20,7 +20,6 @@ from sk_hsm.rescoring import (
     FEW,
     MORE,
     MORE_SMOOTHED,
-    REACHES,
     choose_coefficients,
     class_similarities,
     updated,
@@ -66,7 +65,7 @@ def held_out(X, y):
     return training.held_for_rescoring(rows, HierarchicalSoftmaxClassifier().get_params())
 
 
-REACH = pytest.mark.parametrize("reach", REACHES)
+REACH = pytest.mark.parametrize("reach", [FEW, MORE, MORE_SMOOTHED])
 ROWS = {"sparse": sparse_rows, "dense": dense_rows}
 
 
@@ -531,9 +530,12 @@ def test_a_damaged_model_does_not_load(rows, fitted, name):
         damaged.append(array[:0])
     if len(array) and array.dtype.kind == "f":
         damaged += [np.where(np.arange(len(array)) == 1, bad, array) for bad in (np.nan, np.inf)]
+    wrong_values = [(0, -1), (1, -1), (0, 10**8), (len(array) // 2, 10**8)]
+    if name == "reach":
+        wrong_values = [(0, -1), (0, 10**8), (1, 0), (1, -1e3), (2, -0.1), (2, 1)]
     if len(array) and name in ("starts", "features", "coefficients", "reach", "feature_weights"):
-        for at, bad in ((0, -1), (1, -1), (0, 10**8), (len(array) // 2, 10**8)):
-            if name in ("starts", "features") or bad < 0:
+        for at, bad in wrong_values:
+            if name in ("starts", "features", "reach") or bad < 0:
                 damaged.append(array.copy())
                 damaged[-1][at] = bad
     if name == "features" and len(array):
