@@ -61,6 +61,19 @@ def class_centroids(
     return normalize(centroids, copy=False)
 
 
+def with_class_features(
+    centroids: sparse.csr_array, features: sparse.csr_array, share: float
+) -> sparse.csr_array:
+    """Directions whose products are 1 - share of those of centroids and share of those of features."""
+    parts = [
+        normalize(part) * np.float32(weight**0.5)
+        for part, weight in ((centroids, 1 - share), (features, share))
+    ]
+    beside = sparse.csr_array(sparse.hstack(parts, format="csr"))
+    beside.eliminate_zeros()
+    return normalize(beside, copy=False)
+
+
 def unit_sums(
     X: sparse.csr_array,
     y: NDArray[np.int32],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 
 from ._kernels import trees
-from .centroids import class_centroids
+from .centroids import class_centroids, with_class_features
 from .clusters import cluster_centroids
 from .label_tree import LabelTree
 from .validation import check_rows, check_weights, encode_known, encode_labels
@@ -129,6 +129,8 @@ def kmeans_tree(
     *,
     sample_weight: ArrayLike | None = None,
     recurring: bool = False,
+    class_features: ArrayLike | sparse.sparray | None = None,
+    class_share: float = 0.3,
     random_state: Any = None,
     n_jobs: int | None = None,
 ) -> LabelTree:
@@ -157,6 +159,13 @@ def kmeans_tree(
         Whether features count by how surely they come again in other rows of a class. That is better
         where rows of a class have much that differs by chance.
         :class:`~sk_hsm.HierarchicalSoftmaxClassifier` finds out which is.
+    class_features : {array-like, sparse matrix} of shape (n_classes, n_class_features), default=None
+        What else is known of each class, in the order of ``np.unique(y)``: words of its name, its place
+        in a catalogue, a vector of its description. Two classes are then as alike as
+        ``(1 - class_share) * cosine of their means + class_share * cosine of their class features``.
+        A class that has none, only zeros, goes by its mean alone.
+    class_share : float, default=0.3
+        From 0 to 1.
     random_state : int, RandomState instance or None, default=None
         Draws the classes from which k-means starts.
     n_jobs : int or None, default=None
@@ -170,7 +179,8 @@ def kmeans_tree(
     Raises
     ------
     ValueError
-        If X and y are of different length or hold NaN, or arity is below 2.
+        If X and y are of different length or hold NaN, arity is below 2, `class_features` are not those
+        of the classes of y, or `class_share` is not from 0 to 1.
 
     Notes
     -----
@@ -183,13 +193,34 @@ def kmeans_tree(
         raise ValueError(f"X has {X.shape[0]} rows and y {len(y)} labels, they must agree")
     weights = check_weights(sample_weight, len(y))
     arity = check_arity(arity)
+    known = check_class_features(class_features, class_share, len(classes))
     if len(classes) <= arity:
         return balanced_tree(len(classes), arity).with_labels(classes)
     seed = check_random_state(random_state).randint(2**31 - 1)
     centroids = class_centroids(X, y, weights, len(classes), n_jobs, recurring)
+    if known is not None:
+        centroids = with_class_features(centroids, known, class_share)
     frequency = np.bincount(y, weights=weights, minlength=len(classes))
     [tree] = cluster_centroids(centroids, frequency, arity, [seed], n_jobs)
     return tree.with_labels(classes)
+
+
+def check_class_features(features: Any, share: Any, n_classes: int) -> sparse.csr_array | None:
+    """Return float_csr of class_features, or None for None, or raise ValueError."""
+    if not (isinstance(share, Real) and 0 <= share <= 1):
+        raise ValueError(f"class_share must be a number from 0 to 1, got {share!r}")
+    if features is None:
+        return None
+    try:
+        features = check_rows(features)
+    except ValueError as error:
+        raise ValueError(f"class_features, as X, are wrong: {error}") from error
+    if features.shape[0] != n_classes:
+        raise ValueError(
+            f"class_features must have a row for each class, in the order of np.unique(y): it has "
+            f"{features.shape[0]}, y {n_classes} classes"
+        )
+    return features
 
 
 def given_tree(

@@ -11,7 +11,7 @@ from scipy.stats import entropy
 from sklearn.preprocessing import normalize
 
 from sk_hsm import centroids
-from sk_hsm.centroids import class_centroids
+from sk_hsm.centroids import class_centroids, with_class_features
 from sk_hsm.tree_builders import balanced_tree, huffman_tree, kmeans_tree
 
 
@@ -125,6 +125,45 @@ def test_kmeans_puts_frequent_classes_nearer_to_the_root():
     X = rng.normal(size=(300, 20))[y] + rng.normal(scale=0.1, size=(len(y), 20))
     tree = kmeans_tree(X, y, arity=4, random_state=0)
     assert tree.mean_depth(counts) < tree.mean_depth()
+
+
+def test_kmeans_takes_the_share_of_class_features_that_it_is_given():
+    X, y = planted()
+    others = np.random.default_rng(1).normal(size=(64, 6))
+    X_shuffled = X[np.random.default_rng(2).permutation(len(y))]
+
+    def parents(X, features, share):
+        tree = kmeans_tree(X, y, arity=4, class_features=features, class_share=share, random_state=0)
+        return tree.parents.tolist()
+
+    assert parents(X, others, 1) == parents(X_shuffled, others, 1)
+    assert parents(X, others, 0) == parents(X, None, 0.5)
+    assert parents(X, others, 0.5) == parents(X, sparse.csc_matrix(others), 0.5)
+    assert parents(X, others, 0.5) != parents(X_shuffled, others, 0.5)
+    assert parents(X, others, 0.5) != parents(X, None, 0.5)
+
+
+@pytest.mark.parametrize("share", [0.4, 1])
+def test_class_features_tell_groups_that_rows_do_not(share):
+    X = np.random.default_rng(0).normal(size=(64, 20))
+    features = np.eye(4)[np.arange(64) % 4]
+    tree = kmeans_tree(X, np.arange(64), arity=4, class_features=features, class_share=share, random_state=0)
+    first = np.array([tree.path(label)[1][0] for label in range(64)])
+    assert len(set(zip(first, np.arange(64) % 4, strict=True))) == 4
+
+
+@pytest.mark.parametrize("share", [0, 0.3, 1])
+def test_alike_are_classes_by_the_share_of_both_cosines(share):
+    rng = np.random.default_rng(0)
+    rows, features = (sparse.random_array((9, d), density=0.6, rng=rng, format="csr") for d in (30, 12))
+    rows, features = normalize(rows).astype(np.float32), 7 * features.astype(np.float32)
+    of_rows, of_features = rows.toarray(), normalize(features.toarray())
+    expected = (1 - share) * of_rows @ of_rows.T + share * of_features @ of_features.T
+    both = with_class_features(rows, features, share).toarray()
+    np.testing.assert_allclose(both @ both.T, expected, atol=1e-6)
+    # a class that has none has a direction all the same
+    none = with_class_features(rows, sparse.csr_array(0 * features), 0.3).toarray()
+    np.testing.assert_allclose(none[:, :30], of_rows, atol=1e-6)
 
 
 @pytest.mark.parametrize("X", [np.zeros((60, 3)), np.ones((60, 3))])
@@ -282,6 +321,11 @@ def test_centroids_are_summed_in_parts_of_bounded_memory(monkeypatch, n_classes)
         (lambda: balanced_tree(5, arity=2.5), "arity .* got 2.5"),
         (lambda: kmeans_tree(np.ones((3, 2)), [0, 1]), "3 rows and y 2 labels"),
         (lambda: kmeans_tree([[np.nan]], [0]), "NaN"),
+        (lambda: kmeans_tree(np.eye(3), [5, 6, 7], class_features=np.eye(2)), "class_features .* 2, y 3"),
+        (lambda: kmeans_tree(np.eye(2), [5, 6], class_features=[[np.nan], [1]]), "class_features.* NaN"),
+        (lambda: kmeans_tree(np.eye(2), [5, 6], class_features="words"), "class_features.* 'words'"),
+        (lambda: kmeans_tree(np.eye(2), [5, 6], class_share=1.5), "class_share .* got 1.5"),
+        (lambda: kmeans_tree(np.eye(2), [5, 6], class_share=None), "class_share .* got None"),
     ],
 )
 def test_errors_name_the_parameter(make, message):

@@ -3,9 +3,10 @@
 ``python docs/benchmarks/trees.py --data nextitem_ml100k`` is a first taste, in an environment that has this
 package. A tree is written ``huffman``, ``kmeans,arity=64`` or ``kmeans,balance=0,slack=0.7``: its name, and
 what differs from the default; balance, n_init, slack and small are constants of sk_hsm/clusters.py, dense is
-one of sk_hsm/centroids.py, and ``recurring=1`` is that parameter of kmeans_tree. With ``small=1e9`` all nodes
-are cut in two and in two again, as those of sparse rows are. `C` and the prior choose themselves for each
-tree. What is measured is appended to a file at once, and not measured again.
+one of sk_hsm/centroids.py, ``recurring=1`` is that parameter of kmeans_tree, and ``prefixes=0.3`` its
+`class_share` where class features are how labels begin. With ``small=1e9`` all nodes are cut in two and in
+two again, as those of sparse rows are. `C` and the prior choose themselves for each tree. What is measured is
+appended to a file at once, and not measured again.
 ``--across nll p1`` prints what there is, all data sets beside each other, and measures nothing.
 """
 
@@ -23,6 +24,7 @@ import datasets
 import numpy as np
 from report import FORMATS, load
 from run_one import load_split, used
+from sklearn.feature_extraction.text import CountVectorizer
 
 from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree, centroids, clusters, tree_builders
 
@@ -30,7 +32,8 @@ RESULTS = Path(__file__).parent / "results" / "trees.json"
 DATA = ["nextitem_ml100k", "nextword_gcide", "lemma_ru_10k", "lemma_ru", "lemma_pl_noun"]
 DATA += ["lemma_ru_dense", "lemma_ru_dense_3"]
 BUILDERS = ["kmeans", "huffman", "sorted", "permuted"]
-OTHERS = {"arity": 16, "dense": centroids.DENSE, "recurring": 0}
+OTHERS = {"arity": 16, "dense": centroids.DENSE, "recurring": 0, "prefixes": 0}
+LONGEST_PREFIX = 8
 CONSTANTS = {"balance": "0 0.75 1", "n_init": "1", "slack": "0.05 0.7", "small": "1e9"}
 ARITIES = (2, 4, 8, 32, 64, 128)
 TREES = [
@@ -65,20 +68,27 @@ def parse_tree(text: str) -> tuple[str, int, dict]:
     return builder, values.pop("arity"), {name.upper(): value for name, value in values.items()}
 
 
-def build(tree: str, X, y, seed: int, threads: int) -> LabelTree:
-    """The tree over the classes of y."""
+def prefixes(label: str) -> list[str]:
+    """How it begins."""
+    return [label[:length] for length in range(1, LONGEST_PREFIX + 1)]
+
+
+def build(tree: str, X, y, labels, seed: int, threads: int) -> LabelTree:
+    """The tree over the classes of y, which are numbers of labels."""
     builder, arity, constants = parse_tree(tree)
     classes, counts = np.unique(y, return_counts=True)
     if builder == "huffman":
         return tree_builders.huffman_tree(counts, arity).with_labels(classes)
     if builder == "kmeans":
-        dense, recurring = constants.pop("DENSE"), bool(constants.pop("RECURRING"))
+        dense, share = constants.pop("DENSE"), constants.pop("PREFIXES")
+        how = {"recurring": bool(constants.pop("RECURRING")), "random_state": seed, "n_jobs": threads}
+        if share:
+            features = CountVectorizer(analyzer=prefixes).fit_transform(labels[classes])
+            how |= {"class_features": features, "class_share": share}
         with patch.object(centroids, "DENSE", dense), patch.multiple(clusters, **constants):
-            return tree_builders.kmeans_tree(
-                X, y, arity, recurring=recurring, random_state=seed, n_jobs=threads
-            )
-    labels = np.random.default_rng(seed).permutation(classes) if builder == "permuted" else classes
-    return tree_builders.balanced_tree(len(classes), arity).with_labels(labels)
+            return tree_builders.kmeans_tree(X, y, arity, **how)
+    order = np.random.default_rng(seed).permutation(classes) if builder == "permuted" else classes
+    return tree_builders.balanced_tree(len(classes), arity).with_labels(order)
 
 
 def depths(label_tree: LabelTree, arity: int, y) -> dict:
@@ -95,15 +105,15 @@ def scores(model, X, y) -> dict:
     return {"p1": hits[:, 0].mean(), "r5": hits.any(axis=1).mean(), "nll": -model.log_proba_of(X, y).mean()}
 
 
-def measure(tree: str, seed: int, split: tuple, threads: int) -> dict:
+def measure(tree: str, seed: int, split: tuple, args: argparse.Namespace) -> dict:
     """Build, fit, predict. held_out is the loss by which `fit` has chosen C and the prior."""
-    X, y, X_test, y_test = split
+    X, y, X_test, y_test, labels = split
     begin = used()[0]
-    label_tree = build(tree, X, y, seed, threads)
+    label_tree = build(tree, X, y, labels, seed, args.threads)
     built = used()[0]
-    # of rows as they are, of which the trees here are built, too; and what the trees alone say
+    # of rows as they are, of which the trees here are built, too
     model = HierarchicalSoftmaxClassifier(
-        label_tree, whiten=False, rescore=False, n_jobs=threads, random_state=seed, verbose=1
+        label_tree, whiten=False, rescore=args.rescore, n_jobs=args.threads, random_state=seed, verbose=1
     )
     with contextlib.redirect_stdout(io.StringIO()) as said:
         model.fit(X, y)
@@ -118,7 +128,7 @@ def measure(tree: str, seed: int, split: tuple, threads: int) -> dict:
 
 
 def load_rows(data: str, args: argparse.Namespace) -> tuple:
-    """Training and test rows; of fewer training rows if so many are too many, and their classes only."""
+    """Rows to train and to test, of no more than so many to train and their classes only; and labels."""
     folder = datasets.build(data, args.cache)
     X, y, X_test, y_test = load_split(folder, "test", args.max_test)
     if args.max_train and args.max_train < len(y):
@@ -126,7 +136,7 @@ def load_rows(data: str, args: argparse.Namespace) -> tuple:
         X, y = X[chosen], y[chosen]
         seen = np.isin(y_test, y)
         X_test, y_test = X_test[seen], y_test[seen]
-    return X, y, X_test, y_test
+    return X, y, X_test, y_test, np.load(folder / "labels.npy")
 
 
 def seeds_of(tree: str, args: argparse.Namespace) -> range:
@@ -152,9 +162,10 @@ def measure_missing(data: str, records: list[dict], args: argparse.Namespace) ->
                 continue
             split = split or load_rows(data, args)
             print(time.strftime("%H:%M:%S"), data, tree, seed, end="  ", flush=True)
-            result = measure(tree, seed, split, args.threads)
+            result = measure(tree, seed, split, args)
             print(" ".join(f"{name} {result[name]:g}" for name in ("p1", "nll", "depth", "fit_cpu_s")))
             key = {"data": data, "max_train": args.max_train, "tree": tree, "seed": seed}
+            key |= {"rescore": True} if args.rescore else {}
             rows = {"n_train": len(split[1]), "n_test": len(split[3]), "n_classes": len(np.unique(split[1]))}
             records.append(key | rows | result)
             save(records, args.output)
@@ -164,8 +175,9 @@ def measure_missing(data: str, records: list[dict], args: argparse.Namespace) ->
 
 
 def of_data(records: list[dict], data: str, args: argparse.Namespace) -> list[dict]:
-    """The records of a data set with so many rows."""
-    return [r for r in records if (r["data"], r["max_train"]) == (data, args.max_train)]
+    """The records of a data set with so many rows, of trees alone or not."""
+    key = data, args.max_train, args.rescore
+    return [r for r in records if (r["data"], r["max_train"], r.get("rescore", False)) == key]
 
 
 def cell(values: list[float], digits: int) -> str:
@@ -210,6 +222,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--data", nargs="+", default=DATA, help=f"default: {' '.join(DATA)}")
     parser.add_argument("--trees", nargs="+", default=TREES, help=f"default: {' '.join(TREES)}")
     parser.add_argument("--seeds", type=int, default=3, help="of trees that are random (default 3)")
+    parser.add_argument("--rescore", action="store_true", help="and likely classes scored again")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--max-train", type=int, help="most training rows (default all)")
     parser.add_argument("--max-test", type=int, default=50_000, help="most test rows (default 50000)")
