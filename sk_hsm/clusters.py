@@ -29,7 +29,8 @@ ITERATIONS = 10
 TOL = 0.003
 N_INIT = 3
 SAMPLE = 2000
-# Cuts in two are many, and have less time. One half may be up to SLACK lighter than its share.
+# Cuts in two are many, and have less time: more than CUT_SAMPLE classes start from an eighth of them, at most
+# CUT_SAMPLE. One half may be up to SLACK lighter than its share.
 CUT_ITERATIONS = 4
 CUT_TOL = 0.02
 CUT_SAMPLE = 500

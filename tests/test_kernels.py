@@ -1177,8 +1177,8 @@ def gained(centroids, classes):
 def test_kmeans_split_starts_from_the_best_of_its_runs():
     # of runs that are alike but for rounding, either may be taken
     def value(module, seed, n_init):
-        centroids = random_centroids(np.random.default_rng(seed), 60, 40)
-        order, depth = kmeans_of(module, centroids, 0, 60, False, seed, n_init)
+        centroids = random_centroids(np.random.default_rng(seed), 240, 40)
+        order, depth = kmeans_of(module, centroids, 0, 240, False, seed, n_init)
         cut = int(np.flatnonzero(depth == 3)[0])
         return gained(centroids, order[:cut]) + gained(centroids, order[cut:])
 

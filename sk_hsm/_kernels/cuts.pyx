@@ -18,6 +18,10 @@ cdef enum:
 cdef enum:
     FEW = 16
 
+# a sample of many classes is one in so many at most
+cdef enum:
+    PART = 8
+
 # cosines closer than this are equal: the tree must not hang on rounding
 cdef double TIE = 1e-6
 
@@ -350,6 +354,7 @@ cdef Py_ssize_t bisect(
     cdef Py_ssize_t i
     cdef double share
     if n > n_sample:
+        n_sample = min(n_sample, max(n // PART, 2))
         for i in range(n_sample):
             x.sample[i] = classes[i * n // n_sample]
         share = total_mass(x.mass, x.sample, n_sample) / total_mass(x.mass, classes, n)

@@ -8,6 +8,7 @@ from ._common import dense, mix
 
 TIE = 1e-6  # cosines closer than this are equal
 LEFT, RIGHT = 1, 2  # the sides of a cut
+PART = 8  # a sample of many classes is one in so many at most
 
 
 def kmeans_split(
@@ -17,10 +18,11 @@ def kmeans_split(
     """Cut the classes order[lo:hi] in two of like mass by 2-means, and each half again.
 
     A cut is found by _two_means from two classes drawn at random. If there are more than
-    n_sample classes, it starts instead from the best of n_init such cuts of n_sample of them,
-    evenly spaced: the one with the largest ``||sum of mass * x on the left|| + ||... right||``.
-    Its left holds the classes that score above zero, but at least ``(1 - slack) / 2`` of the
-    mass and at most ``(1 + slack) / 2``. Classes keep their order within a half.
+    n_sample classes, it starts instead from the best of n_init such cuts of an eighth of them,
+    at most n_sample, evenly spaced: the one with the largest
+    ``||sum of mass * x on the left|| + ||... right||``. Its left holds the classes that score
+    above zero, but at least ``(1 - slack) / 2`` of the mass and at most ``(1 + slack) / 2``.
+    Classes keep their order within a half.
 
     indptr, indices, data : the class centroids x, CSR with a row a class.
     mass : (n_classes,) float32, positive.
@@ -56,6 +58,7 @@ def _bisect(x, mass, slack, seed, max_iter, tol, n_init, n_sample):
     limits = np.array([1 - slack, 1 + slack]) / 2
     if n <= n_sample:
         return _best_start(x, mass, limits, seed, max_iter, tol, 1)
+    n_sample = min(n_sample, max(n // PART, 2))
     sample = np.arange(n_sample) * n // n_sample
     side = np.zeros(n, dtype=int)
     side[sample] = np.where(
