@@ -215,6 +215,7 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
             len(rescoring.reach) == 3
             and (
                 1 <= rescoring.most <= MAX_MOST
+                and rescoring.reach[0] == rescoring.most
                 and MIN_LEAST <= rescoring.least < 0 <= rescoring.smoothing < 1
             )
         ]

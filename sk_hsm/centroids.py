@@ -65,13 +65,14 @@ def with_class_features(
     centroids: sparse.csr_array, features: sparse.csr_array, share: float
 ) -> sparse.csr_array:
     """Directions whose products are 1 - share of those of centroids and share of those of features."""
+    # squares of what float32 holds can leave float32, not float64
     parts = [
-        normalize(part) * np.float32(weight**0.5)
+        normalize(part.astype(np.float64)) * weight**0.5
         for part, weight in ((centroids, 1 - share), (features, share))
+        if weight > 0
     ]
     beside = sparse.csr_array(sparse.hstack(parts, format="csr"))
-    beside.eliminate_zeros()
-    return normalize(beside, copy=False)
+    return normalize(beside, copy=False).astype(np.float32)
 
 
 def unit_sums(

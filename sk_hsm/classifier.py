@@ -95,8 +95,9 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     max_iter : int, default=3000
         Most passes over a node's rows.
     tol : float, default=1e-2
-        Training of a node ends when its duality gap is at most `tol` for each unit of weight:
-        an upper bound, in nats, of how much its mean regularised loss could still fall.
+        Training of a node ends when its duality gap is found to be at most `tol` for each unit of
+        weight: an upper bound, in nats, of how much its mean regularised loss could still fall. In the
+        first passes the gap is estimated, later it is measured, of many rows by a sixteenth of them.
         Small problems are finished to float64 precision whatever `tol` is, and so are small nodes of
         larger ones that have not ended in `max_iter` passes.
     rounding : float, default=None

@@ -16,7 +16,7 @@ from scipy import sparse
 from ._kernels.cuts import kmeans_split
 from ._kernels.trees import contract_binary
 from .blas import one_blas_thread
-from .centroids import is_dense
+from .centroids import is_dense, with_class_features
 from .label_tree import LabelTree
 from .validation import as_array, kernel_rows
 
@@ -67,9 +67,16 @@ def cluster_centroids(
     arity: int,
     seeds: Sequence[int],
     n_jobs: int | None,
+    class_features: sparse.csr_array | None = None,
+    class_share: float = 0.0,
 ) -> list[LabelTree]:
     """A tree of centroids and summed weights for each seed, as kmeans_tree says."""
-    points = points_to_divide(centroids, frequency, arity)
+    at_once = are_divided_at_once(centroids, frequency, arity)
+    if class_features is not None and class_share > 0:
+        centroids = with_class_features(centroids, class_features, class_share)
+    points = None
+    if at_once:
+        points = centroids.toarray() if is_dense(centroids, frequency) else centroids
     with one_blas_thread() if isinstance(points, np.ndarray) else nullcontext():
         if len(seeds) == 1:
             return [cluster_once(centroids, points, frequency, arity, seeds[0], n_jobs)]
@@ -78,15 +85,14 @@ def cluster_centroids(
         )
 
 
-def points_to_divide(centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int) -> Rows | None:
-    """Dense centroids as an array, narrow ones as they are, others not at all."""
+def are_divided_at_once(centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int) -> bool:
+    """Whether nodes of many classes are: those of dense centroids, and of narrow ones."""
     n_classes = len(frequency)
     if arity == 2 or n_classes <= SMALL * arity:
-        return None
+        return False
     if is_dense(centroids, frequency):
-        return centroids.toarray()
-    n_features = np.count_nonzero(np.bincount(centroids.indices))
-    return centroids if MANY * n_features < n_classes else None
+        return True
+    return MANY * np.count_nonzero(np.bincount(centroids.indices)) < n_classes
 
 
 def cluster_once(
@@ -97,7 +103,7 @@ def cluster_once(
     seed: int,
     n_jobs: int | None,
 ) -> LabelTree:
-    """A tree; the points are those of points_to_divide."""
+    """A tree; the points are the centroids where nodes are divided at once, dense ones as an array."""
     n_classes, n_features = centroids.shape
     order = np.arange(n_classes, dtype=np.int32)
     depth = np.zeros(n_classes, dtype=np.int32)

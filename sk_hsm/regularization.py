@@ -27,10 +27,11 @@ MIN_ROWS = 8000
 LARGE = 4
 # A level whose nodes hold out fewer distinct rows is decided with the level above.
 MIN_HELD_OUT = 100
-# With fewer in all, nothing is chosen: C is the middle one of those tried first.
+# With fewer in all, nothing is chosen: C is the last of those below.
 MIN_DECISIVE = 10
 
-# C is first tried at these powers of sqrt(10), over the mean square norm of a row.
+# C is first tried at these powers of sqrt(10), over the mean square norm of a row: at the last where the
+# best prior is better with it.
 FIRST_C = (1, 4)
 C_STEP = 10**0.5
 # The scales of a prior, over the root of that, which are tried with C near zero; a half of

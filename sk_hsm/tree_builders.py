@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.utils import check_random_state
 
 from ._kernels import trees
-from .centroids import class_centroids, with_class_features
+from .centroids import class_centroids
 from .clusters import cluster_centroids
 from .label_tree import LabelTree
 from .validation import check_rows, check_weights, encode_known, encode_labels
@@ -165,7 +165,7 @@ def kmeans_tree(
         ``(1 - class_share) * cosine of their means + class_share * cosine of their class features``.
         A class that has none, only zeros, goes by its mean alone.
     class_share : float, default=0.3
-        From 0 to 1.
+        From 0 to 1. With 1 it is class features alone that count.
     random_state : int, RandomState instance or None, default=None
         Draws the classes from which k-means starts.
     n_jobs : int or None, default=None
@@ -198,22 +198,20 @@ def kmeans_tree(
         return balanced_tree(len(classes), arity).with_labels(classes)
     seed = check_random_state(random_state).randint(2**31 - 1)
     centroids = class_centroids(X, y, weights, len(classes), n_jobs, recurring)
-    if known is not None:
-        centroids = with_class_features(centroids, known, class_share)
     frequency = np.bincount(y, weights=weights, minlength=len(classes))
-    [tree] = cluster_centroids(centroids, frequency, arity, [seed], n_jobs)
+    [tree] = cluster_centroids(centroids, frequency, arity, [seed], n_jobs, known, class_share)
     return tree.with_labels(classes)
 
 
 def check_class_features(features: Any, share: Any, n_classes: int) -> sparse.csr_array | None:
     """Return float_csr of class_features, or None for None, or raise ValueError."""
-    if not (isinstance(share, Real) and 0 <= share <= 1):
+    if not (isinstance(share, Real) and not isinstance(share, bool) and 0 <= share <= 1):
         raise ValueError(f"class_share must be a number from 0 to 1, got {share!r}")
     if features is None:
         return None
     try:
         features = check_rows(features)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise ValueError(f"class_features, as X, are wrong: {error}") from error
     if features.shape[0] != n_classes:
         raise ValueError(

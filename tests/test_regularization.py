@@ -11,6 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 import sk_hsm.regularization as regularization
 import sk_hsm.solvers as solvers
 from sk_hsm import HierarchicalSoftmaxClassifier
+from sk_hsm.priors import Penalty
 from sk_hsm.row_keys import count_distinct, row_keys
 from sk_hsm.tree_builders import balanced_tree
 
@@ -235,24 +236,60 @@ def test_auto_arity_leaves_a_given_tree_as_it_is():
     assert HierarchicalSoftmaxClassifier(tree, arity="auto", random_state=0).fit(X, y).tree_.arity == 3
 
 
-@pytest.mark.parametrize(("start", "expected"), [(1.01, "naive_bayes"), (1.2, "none")])
-def test_starts_nearly_as_good_as_the_best_are_followed(monkeypatch, start, expected):
+def search_of_digits(monkeypatch, loss_of):
+    """A search of four levels at most, where a penalty's loss is what a function says; and what it tried."""
     X, y = digits()
     problem = regularization.Problem(
         sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32),
         balanced_tree(10, 4), True, 0.01, 10, 0,
     )  # fmt: skip
     trials, levels = regularization.sample_trials(problem)
-    search = regularization.Search(problem, trials, levels, True, None)
-    penalties = [regularization.Penalty(1.0, "none", 0.0), regularization.Penalty(1.0, "naive_bayes", 1.0)]
+    search, tried = regularization.Search(problem, trials, levels, True, None), []
 
     def by_level(penalties, levels, problem):
-        """Steps gain with naive Bayes only, and with smaller scales."""
-        loss = [1.0 if p.prior == "none" else start * p.scale**0.5 for p in penalties]
+        tried.extend(penalties)
+        loss = [loss_of(penalty) for penalty in penalties]
         return np.tile(np.array(loss)[:, None] / len(search.best), (1, len(search.best)))
 
     monkeypatch.setattr(search, "_by_level", by_level)
-    search.choose_for_all(penalties)
+    return search, tried
+
+
+@pytest.mark.parametrize(("start", "expected"), [(1.01, "naive_bayes"), (1.2, "none")])
+def test_starts_nearly_as_good_as_the_best_are_followed(monkeypatch, start, expected):
+    # steps gain with naive Bayes only, and with smaller scales
+    search, _ = search_of_digits(monkeypatch, lambda p: 1.0 if p.prior == "none" else start * p.scale**0.5)
+    search.choose_for_all([Penalty(1.0, "none", 0.0), Penalty(1.0, "naive_bayes", 1.0)])
     assert {search.best[level].prior for level in search.small} == {expected}
     # as far as the rounds lead
     assert {search.best[level].scale for level in search.small} == ({2.0**-4} if start < 1.1 else {0.0})
+
+
+@pytest.mark.parametrize(("C_of_best", "n_tried"), [(1.0, 4), (100.0, 6)])
+def test_a_large_C_is_tried_for_all_priors_where_the_best_is_better_with_it(monkeypatch, C_of_best, n_tried):
+    priors = {"none": 1.2, "centroid": 1.1, "naive_bayes": 1.0}
+    search, tried = search_of_digits(
+        monkeypatch, lambda p: priors[p.prior] + 0.01 * (p.prior == "naive_bayes" and p.C != C_of_best)
+    )
+    starts = search.starts([(prior, 1.0) for prior in priors], [1.0, 100.0])
+    assert len(tried) == len(set(tried)) == n_tried
+    assert set(tried) - set(starts) == (set() if n_tried == 6 else {Penalty(100.0, "naive_bayes", 1.0)})
+    assert len(starts) == (6 if n_tried == 6 else 3)
+
+
+def test_another_prior_begins_with_the_C_that_the_best_has_come_to(monkeypatch):
+    # the loss of "none" falls with C; the centroid is good where that leads, and nearly as good at the start
+    def loss(p):
+        if p.prior == "none":
+            return 1.0 - 0.01 * np.log10(p.C)
+        return 0.9 if p.C > 90 else 1.02
+
+    search, _ = search_of_digits(monkeypatch, loss)
+    search.choose_for_all([Penalty(1.0, "none", 0.0), Penalty(1.0, "centroid", 1.0)])
+    assert {search.best[level].prior for level in search.small} == {"centroid"}
+
+
+def test_depths_below_the_last_have_the_penalty_of_the_last():
+    by_depth = [Penalty(1.0, "none", 0.0), Penalty(2.0, "centroid", 3.0)]
+    C = regularization.penalties_of(balanced_tree(27, 3), by_depth).C
+    np.testing.assert_array_equal(C, [1.0] + [2.0] * 12)

@@ -143,6 +143,27 @@ def test_kmeans_takes_the_share_of_class_features_that_it_is_given():
     assert parents(X, others, 0.5) != parents(X, None, 0.5)
 
 
+@pytest.mark.parametrize("factor", [1e-25, 1e22])
+def test_class_features_have_no_length(factor):
+    X, y = planted()
+    features = np.random.default_rng(1).normal(size=(64, 6)) + 2
+    trees = [
+        kmeans_tree(X, y, arity=4, class_features=f, random_state=0) for f in (features, factor * features)
+    ]
+    np.testing.assert_array_equal(trees[0].parents, trees[1].parents)
+
+
+@pytest.mark.parametrize("share", [0, 0.3])
+def test_class_features_that_tell_nothing_change_nothing(share):
+    # dense rows are divided at once, whatever stands beside them
+    X = np.random.default_rng(0).normal(size=(200, 20))
+    nothing = sparse.csr_array((200, 1000), dtype=float)
+    how = {"arity": 4, "random_state": 0}
+    alone = kmeans_tree(X, np.arange(200), **how)
+    tree = kmeans_tree(X, np.arange(200), class_features=nothing, class_share=share, **how)
+    np.testing.assert_array_equal(tree.parents, alone.parents)
+
+
 @pytest.mark.parametrize("share", [0.4, 1])
 def test_class_features_tell_groups_that_rows_do_not(share):
     X = np.random.default_rng(0).normal(size=(64, 20))
@@ -324,7 +345,9 @@ def test_centroids_are_summed_in_parts_of_bounded_memory(monkeypatch, n_classes)
         (lambda: kmeans_tree(np.eye(3), [5, 6, 7], class_features=np.eye(2)), "class_features .* 2, y 3"),
         (lambda: kmeans_tree(np.eye(2), [5, 6], class_features=[[np.nan], [1]]), "class_features.* NaN"),
         (lambda: kmeans_tree(np.eye(2), [5, 6], class_features="words"), "class_features.* 'words'"),
+        (lambda: kmeans_tree(np.eye(2), [5, 6], class_features={"a": 1}), "class_features.* 'dict'"),
         (lambda: kmeans_tree(np.eye(2), [5, 6], class_share=1.5), "class_share .* got 1.5"),
+        (lambda: kmeans_tree(np.eye(2), [5, 6], class_share=True), "class_share .* got True"),
         (lambda: kmeans_tree(np.eye(2), [5, 6], class_share=None), "class_share .* got None"),
     ],
 )

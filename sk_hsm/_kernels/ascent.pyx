@@ -15,10 +15,12 @@ cdef enum:
     CYCLE = 10
     EARLY = 5
 
-# a measuring pass ends early where so many rows at random, and this share of all, leave no doubt
+# a measuring pass ends early where so many rows at random, and one in SHARE of all, leave no doubt; but not
+# where one weighs more than EVEN times the mean
 cdef enum:
     ENOUGH = 1000
     SHARE = 16
+    EVEN = 10
 
 # of more floats than this, weights or rows are not in the cache when they are needed
 cdef enum:
@@ -79,11 +81,11 @@ cdef bint is_within(double total, double squares, Py_ssize_t n, Py_ssize_t n_all
 cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
     """ascend_dual, from costs, dual, weights and bias; return the number of passes."""
     cdef Rows* rows = &node.rows
-    cdef Py_ssize_t n_active = rows.n, n_kept, i, k, enough = max(ENOUGH, rows.n // SHARE)
+    cdef Py_ssize_t n_active = rows.n, n_kept, i, k, enough
     cdef int64_t nnz
     cdef int n_iter = 0, n_partial = 0, width = node.width, c
-    cdef double limit = 0, former, left_out = 0, squares
-    cdef float divergence, idle = 0.1 * goal.tol
+    cdef double limit, former, left_out = 0, squares, one, total = 0
+    cdef float divergence, largest = 0, idle = 0.1 * goal.tol
     cdef bint measuring = False, is_large = node.n_features * width > CACHED
     cdef bint has_many = (rows.n * rows.n_full if rows.n_full else rows.indptr[rows.n]) > CACHED
     cdef int64_t* active = node.active
@@ -97,9 +99,12 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
     cdef const float* data
     gap[0], done[0] = 0, False
     for i in range(rows.n):
-        limit += goal.tol * node.costs[i]
+        total += node.costs[i]
+        largest = max(largest, node.costs[i])
         active[i] = i
-    former = limit
+    limit = former = goal.tol * total
+    # a sample says little of rows that few outweigh
+    enough = max(ENOUGH, rows.n // SHARE) if <double>largest * rows.n <= EVEN * total else rows.n + 1
     while n_iter < goal.max_iter and not done[0]:
         n_iter += 1
         gap[0] = left_out
@@ -119,14 +124,15 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
                 prefetch(<const float*>(rows.indptr + active[k + 6]))
             q = node.dual + i * width
             divergence = row_divergence(q, z, row_softmax(p, z, width), width)
-            gap[0] += node.costs[i] * divergence
-            squares += (node.costs[i] * divergence) ** 2
+            one = <double>node.costs[i] * divergence
+            gap[0] += one
+            squares += one * one
             if measuring and k + 1 == enough and is_within(gap[0], squares, enough, rows.n, limit):
                 gap[0] *= <double>rows.n / enough
                 done[0] = True
                 break
             if divergence <= idle:
-                left_out += node.costs[i] * divergence
+                left_out += one
                 continue
             active[n_kept] = i
             n_kept += 1

@@ -414,6 +414,7 @@ def kmeans_split(
     cdef double total
     cdef Space x
     cdef Split item
+    cdef int32_t* rows
     cdef Split* stack = <Split*>malloc((n + 2) * sizeof(Split))
     if stack == NULL:
         raise MemoryError(f"no memory to cluster {n} classes")
@@ -438,8 +439,9 @@ def kmeans_split(
                 first_few, last_few = item.lo, item.hi
                 take_products(&x, &order[item.lo], n)
             total = total_mass(x.mass, &order[item.lo], n)
+            rows = &x.row[item.lo - first_few if x.has_products else 0]
             cut = item.lo + bisect(
-                &x, &order[item.lo], &x.row[item.lo - first_few if x.has_products else 0], n, (1 - slack) / 2 * total, (1 + slack) / 2 * total,
+                &x, &order[item.lo], rows, n, (1 - slack) / 2 * total, (1 + slack) / 2 * total,
                 mix(seed ^ mix(<uint64_t>item.lo) ^ <uint64_t>item.hi), max_iter, tol, n_init, n_sample,
             )
             boundary_depth[cut] = item.depth

@@ -151,7 +151,10 @@ cdef class TakenNode:
     cdef Py_ssize_t n_train
     cdef float* guess[N_PRIORS]
     cdef float* guess_bias[N_PRIORS]
+    # what these point into; full rows are those of X itself
     cdef dict buffers
+    cdef const int32_t[::1] indices
+    cdef const float[::1] data
 
 
 cdef class NodeTrainer:
@@ -246,10 +249,12 @@ cdef class NodeTrainer:
 
     def take(self, int64_t v, const int64_t[::1] rows, Py_ssize_t n_train):
         cdef TakenNode taken = TakenNode.__new__(TakenNode)
+        self.buffers = {}  # without the scratch of guesses, which taken rows need not keep
         self.reserve_rows(v, rows)
         with nogil:
             self.take_rows(v, &rows[0], rows.shape[0])
         taken.node, taken.n_train, taken.buffers = self.node, n_train, self.buffers
+        taken.indices, taken.data = self.indices, self.data
         self.buffers = {}
         return taken
 
@@ -294,12 +299,13 @@ cdef class NodeTrainer:
         cdef Py_ssize_t k
         cdef bint done
         node.rows.n = taken.n_train
+        if self.goal.max_iter == 0:
+            see_children(node, self.arity(node.v), NULL)
+            self.add_guess_bias()
+            guess_losses(node, taken.n_train, taken.node.rows.n, scale, n, out)
+            return
         for k in range(n):
             see_children(node, self.arity(node.v), NULL)
-            if self.goal.max_iter == 0:
-                self.add_guess_bias()
-                guess_losses(node, taken.n_train, taken.node.rows.n, scale, n, out)
-                return
             self.scale_guess(node.guess, scale[k])
             train_from_here(node, C[k], &self.goal, self.seed, &done)
             out[k] = held_out_loss(node, taken.n_train, taken.node.rows.n)

@@ -32,7 +32,7 @@ def kmeans_split(
     lo, hi : the slice.
     depth : int, of the first two halves.
     whole_subtree : whether halves are cut again, down to single classes.
-    seed, max_iter, tol, n_init, n_sample, slack : see above and _two_means.
+    seed, max_iter, tol, n_init, n_sample, slack : see above and _two_means; n_sample is at least 2.
     """
     x = dense(indptr, indices, data, n_features)
     slices = [(int(lo), int(hi), depth)]
