@@ -77,9 +77,7 @@ cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcep
     cdef Py_ssize_t i
     cdef float log_sum
     for i in range(first, last):
-        row_logits(
-            node.z, node.bias, node.weights, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width
-        )
+        row_logits(node.z, node.bias, node.weights, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width)
         log_sum = row_softmax(node.z + node.width, node.z, node.width)
         total += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
     return total
@@ -98,9 +96,7 @@ cdef void guess_losses(
     memset(out, 0, n_scales * sizeof(double))
     for i in range(first, last):
         memset(zero, 0, node.width * sizeof(float))
-        row_logits(
-            guessed, zero, node.guess, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width
-        )
+        row_logits(guessed, zero, node.guess, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width)
         for k in range(n_scales):
             for c in range(node.width):
                 node.z[c] = node.bias[c] + <float>scale[k] * guessed[c]
@@ -151,10 +147,7 @@ cdef class TakenNode:
     cdef Py_ssize_t n_train
     cdef float* guess[N_PRIORS]
     cdef float* guess_bias[N_PRIORS]
-    # what these point into; full rows are those of X itself
     cdef dict buffers
-    cdef const int32_t[::1] indices
-    cdef const float[::1] data
 
 
 cdef class NodeTrainer:
@@ -249,12 +242,12 @@ cdef class NodeTrainer:
 
     def take(self, int64_t v, const int64_t[::1] rows, Py_ssize_t n_train):
         cdef TakenNode taken = TakenNode.__new__(TakenNode)
-        self.buffers = {}  # without the scratch of guesses, which taken rows need not keep
+        # without the scratch of guesses; full rows stay in X, which outlives its problem so
+        self.buffers = {"X": (self.indices, self.data)}
         self.reserve_rows(v, rows)
         with nogil:
             self.take_rows(v, &rows[0], rows.shape[0])
         taken.node, taken.n_train, taken.buffers = self.node, n_train, self.buffers
-        taken.indices, taken.data = self.indices, self.data
         self.buffers = {}
         return taken
 
