@@ -424,7 +424,8 @@ def after_earlier_rows(problem, seed):
 @settings(max_examples=80, deadline=None)
 @given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]), st.booleans())
 def test_node_trainer(seed, arity, fit_intercept, max_iter, had_rows):
-    problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter)
+    # the kernel's gap is good to 1e-7: below that, who is done is chance
+    problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter, tol=1e-4)
     problem = after_earlier_rows(problem, seed) if had_rows else problem
     n = problem.tree.n_inner
     inner = np.random.default_rng(seed).permutation(n)[: max(1, n - 1)]  # one is left alone
