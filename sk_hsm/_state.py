@@ -213,11 +213,8 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
         fit += [len(rescoring.coefficients) == 2, np.all(rescoring.coefficients >= 0)]
         fit += [
             len(rescoring.reach) == 3
-            and (
-                1 <= rescoring.most <= MAX_MOST
-                and rescoring.reach[0] == rescoring.most
-                and MIN_LEAST <= rescoring.least < 0 <= rescoring.smoothing < 1
-            )
+            and 1 <= rescoring.most == rescoring.reach[0] <= MAX_MOST
+            and MIN_LEAST <= rescoring.least < 0 <= rescoring.smoothing < 1
         ]
         fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
     if all(fit):

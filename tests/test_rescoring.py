@@ -532,7 +532,7 @@ def test_a_damaged_model_does_not_load(rows, fitted, name):
         damaged += [np.where(np.arange(len(array)) == 1, bad, array) for bad in (np.nan, np.inf)]
     wrong_values = [(0, -1), (1, -1), (0, 10**8), (len(array) // 2, 10**8)]
     if name == "reach":
-        wrong_values = [(0, -1), (0, 10**8), (1, 0), (1, -1e3), (2, -0.1), (2, 1)]
+        wrong_values = [(0, -1), (0, 10**8), (0, 64.5), (1, 0), (1, -1e3), (2, -0.1), (2, 1)]
     if len(array) and name in ("starts", "features", "coefficients", "reach", "feature_weights"):
         for at, bad in wrong_values:
             if name in ("starts", "features", "reach") or bad < 0:

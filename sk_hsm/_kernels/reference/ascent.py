@@ -29,9 +29,8 @@ def ascend_dual(
     first one: is half of tol), training ends. Else the next pass measures the gap: it visits
     all rows and moves none; or, if no row costs more than ten times the mean, it ends where 1000 of
     them, and a sixteenth of all, tell that the gap is small enough even with three standard errors
-    more. Training ends if it is, and goes on
-    with the other rows if not. All rows are visited at every tenth pass at the latest. Each pass
-    visits its rows in a new random order (see _shuffle).
+    more. Training ends if it is, and goes on with the other rows if not. All rows are visited at
+    every tenth pass at the latest. Each pass visits its rows in a new random order (see _shuffle).
 
     indptr, indices, data : the rows, CSR.
     square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
