@@ -10,7 +10,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from ._kernels.nodes import NodeTrainer
+from ._kernels.trials import TrialTrainer
 from .label_tree import LabelTree
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
@@ -56,7 +56,7 @@ class Trial:
     n_train: int
     n_held: int
     is_large: bool
-    taken: Any = None  # by a NodeTrainer
+    taken: Any = None  # by a TrialTrainer
 
 
 def choose_penalties(
@@ -260,7 +260,7 @@ class Search:
         losses = np.zeros((len(trials), len(penalties)))
 
         def prepare(some: NDArray[np.int64]) -> None:
-            trainer = NodeTrainer(problem)
+            trainer = TrialTrainer(problem)
             for trial in (trials[i] for i in some):
                 if trial.taken is None:
                     trial.taken = trainer.take(trial.v, trial.rows, trial.n_train)
@@ -268,7 +268,7 @@ class Search:
                     trainer.make_guess(trial.taken, prior)
 
         def run(some: NDArray[np.int64], which: slice) -> None:
-            trainer = NodeTrainer(problem)
+            trainer = TrialTrainer(problem)
             for i in some:
                 about = tried.C[which], tried.code[which], tried.scale[which]
                 trainer.held_out_losses(trials[i].taken, *about, losses[i, which])

@@ -32,6 +32,7 @@ from sk_hsm._kernels import (
     sampling,
     scan,
     trees,
+    trials,
 )
 from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
 from sk_hsm.packed_weights import PackedWeights
@@ -59,6 +60,7 @@ MODULES = [
     sampling,
     scan,
     trees,
+    trials,
 ]
 
 
@@ -458,7 +460,7 @@ def test_full_rows_are_trained_where_they_are_as_they_would_be_copied(seed, arit
     rows, penalties = full.rows_of(0), (np.array([2.0]), np.array([2], np.int32), np.array([0.5]))
     losses = np.full((2, 1), np.nan)
     for each, out in zip((full, wider), losses, strict=True):
-        trainer = nodes.NodeTrainer(each)
+        trainer = trials.TrialTrainer(each)
         trainer.held_out_losses(trainer.take(0, rows, len(rows) - 5), *penalties, out)
     np.testing.assert_array_equal(*losses)
 
@@ -473,9 +475,9 @@ def test_held_out_losses(seed, arity, fit_intercept, max_iter):
     train, held = drawn[:40], drawn[40:][np.isin(child[40:], child[:40])]
     penalties = np.array([0.3, 2, 2, 0.3]), np.array([2, 2, 0, 1], np.int32), np.array([0.5, 2, 1, 1])
     losses = []
-    for module in (nodes, reference):
+    for module in (trials, reference):
         losses.append(np.full((2, 4), np.nan))
-        trainer = module.NodeTrainer(problem)
+        trainer = module.TrialTrainer(problem)
         taken = trainer.take(v, np.concatenate([train, held]), len(train))
         for out in losses[-1]:  # the second time with the same guesses
             trainer.held_out_losses(taken, *penalties, out)
@@ -493,10 +495,10 @@ def test_taken_rows_outlive_their_problem(index):
         X = full_csr(values)
         X.indices = X.indices.astype(index)
         full = replace(problem, X=X)
-        taken = nodes.NodeTrainer(replace(full)).take(0, rows, len(rows) - 5)
+        taken = trials.TrialTrainer(replace(full)).take(0, rows, len(rows) - 5)
         gc.collect()
         others = [np.full(X.nnz, 2**30, np.int32) for _ in range(50 * is_old)]
-        nodes.NodeTrainer(full).held_out_losses(taken, *penalties, out)
+        trials.TrialTrainer(full).held_out_losses(taken, *penalties, out)
         assert all((other == 2**30).all() for other in others)
     np.testing.assert_array_equal(*losses)
 

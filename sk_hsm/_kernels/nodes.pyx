@@ -9,15 +9,12 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 from .ascent cimport Goal, Node, ascend
-from .priors cimport N_PRIORS, NO_PRIOR, Rows, guess, row_data, row_indices, row_size
+from .priors cimport NO_PRIOR, Rows, guess
 
 cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
     uint32_t HASH_INVERSE
     int line_width(int arity)
-    void row_logits(float* z, const float* bias, const float* weights,
-                    const int32_t* indices, const float* values, int64_t n, int width)
-    float row_softmax(float* p, const float* z, int width)
 
 # the bias of a child that is padding, or has no rows
 cdef float NO_CHILD = -1e30
@@ -70,40 +67,6 @@ cdef void write_guess(Node* node, int prior, double smoothing, float* weights, f
         )
 
 
-cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """The weighted log-loss of some rows."""
-    cdef Rows* rows = &node.rows
-    cdef double total = 0
-    cdef Py_ssize_t i
-    cdef float log_sum
-    for i in range(first, last):
-        row_logits(node.z, node.bias, node.weights, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width)
-        log_sum = row_softmax(node.z + node.width, node.z, node.width)
-        total += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
-    return total
-
-
-cdef void guess_losses(
-    Node* node, Py_ssize_t first, Py_ssize_t last, const double* scale, Py_ssize_t n_scales, double* out
-) noexcept nogil:
-    """held_out_loss of the guess itself, at several scales: its logits are taken once."""
-    cdef Rows* rows = &node.rows
-    cdef float* zero = node.z + node.width
-    cdef float* guessed = node.z + 2 * node.width
-    cdef Py_ssize_t i, k
-    cdef float log_sum
-    cdef int c
-    memset(out, 0, n_scales * sizeof(double))
-    for i in range(first, last):
-        memset(zero, 0, node.width * sizeof(float))
-        row_logits(guessed, zero, node.guess, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width)
-        for k in range(n_scales):
-            for c in range(node.width):
-                node.z[c] = node.bias[c] + <float>scale[k] * guessed[c]
-            log_sum = row_softmax(node.z + node.width, node.z, node.width)
-            out[k] += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
-
-
 cdef void sort_by_key(
     const int32_t* features, Py_ssize_t n, int shift, uint32_t* keys, int32_t* order, int32_t* buckets
 ) noexcept nogil:
@@ -140,41 +103,8 @@ cdef void* room_in(dict buffers, object name, Py_ssize_t size) except NULL:
     return <void*>((<uintptr_t>&buffer[0] + 63) & ~<uintptr_t>63)
 
 
-cdef class TakenNode:
-    """Rows of a node, of which the first are to train with, and guesses at its weights by prior."""
-
-    cdef Node node
-    cdef Py_ssize_t n_train
-    cdef float* guess[N_PRIORS]
-    cdef float* guess_bias[N_PRIORS]
-    cdef dict buffers
-
-
 cdef class NodeTrainer:
     """Trains nodes one after the other, in memory of its own: each thread needs one."""
-
-    cdef const int64_t[::1] indptr, row_order, start, stop, leaf_start
-    cdef const int32_t[::1] indices, y, child_ptr, children
-    cdef const float[::1] data, row_weights, square_norms
-    # earlier weights, and which nodes had rows then
-    cdef const uint32_t[::1] old_keys
-    cdef const int64_t[::1] old_key_ptr, old_line_ptr
-    cdef const float[:, ::1] old_lines
-    cdef const unsigned char[::1] had_rows
-    cdef Py_ssize_t n_columns
-    # the number of each of the columns among the features of a node, or -1
-    cdef int32_t[::1] local_of
-    # the rows of the node at hand, unless they are full
-    cdef int32_t* copied_indices
-    cdef float* copied_data
-    cdef int n_inner
-    # the number of features, if every row has a value of each
-    cdef int64_t n_full
-    cdef double smoothing
-    cdef uint64_t seed
-    cdef Goal goal
-    cdef Node node
-    cdef dict buffers
 
     def __init__(self, problem):
         tree = problem.tree
@@ -240,69 +170,6 @@ cdef class NodeTrainer:
                     &lines[line_ptr[v], 0], &keys[0] + key_ptr[v], &buckets[bucket_ptr[v]], shifts[v]
                 )
 
-    def take(self, int64_t v, const int64_t[::1] rows, Py_ssize_t n_train):
-        cdef TakenNode taken = TakenNode.__new__(TakenNode)
-        # without the scratch of guesses; full rows stay in X, which outlives its problem so
-        self.buffers = {"X": (self.indices, self.data)}
-        self.reserve_rows(v, rows)
-        with nogil:
-            self.take_rows(v, &rows[0], rows.shape[0])
-        taken.node, taken.n_train, taken.buffers = self.node, n_train, self.buffers
-        self.buffers = {}
-        return taken
-
-    def make_guess(self, TakenNode taken, int prior):
-        cdef Py_ssize_t n = taken.node.n_features * taken.node.width
-        if taken.guess[prior] != NULL:
-            return
-        bias = <float*>room_in(taken.buffers, ("bias", prior), taken.node.width * sizeof(float))
-        weights = <float*>room_in(taken.buffers, ("weights", prior), n * sizeof(float))
-        self.node = taken.node
-        self.reserve_guess(taken.node.n_features, taken.node.width)
-        with nogil:
-            self.node.rows.n = taken.n_train
-            write_guess(&self.node, prior, self.smoothing, weights, bias)
-        taken.guess[prior], taken.guess_bias[prior] = weights, bias
-
-    def held_out_losses(
-        self,
-        TakenNode taken,
-        const double[::1] C,
-        const int32_t[::1] prior,
-        const double[::1] scale,
-        double[::1] out,
-    ):
-        cdef Py_ssize_t k, first = 0
-        for k in range(C.shape[0]):
-            self.make_guess(taken, prior[k])
-        self.node = taken.node
-        self.reserve_training(taken.node.rows.n, taken.node.n_features, taken.node.width)
-        with nogil:
-            for k in range(1, C.shape[0] + 1):
-                if k == C.shape[0] or prior[k] != prior[first]:
-                    self.node.guess, self.node.guess_bias = taken.guess[prior[first]], taken.guess_bias[prior[first]]
-                    self.try_scales(taken, &C[first], &scale[first], k - first, &out[first])
-                    first = k
-
-    cdef void try_scales(
-        self, TakenNode taken, const double* C, const double* scale, Py_ssize_t n, double* out
-    ) noexcept nogil:
-        """Losses of a guess at several scales: as it is, or trained."""
-        cdef Node* node = &self.node
-        cdef Py_ssize_t k
-        cdef bint done
-        node.rows.n = taken.n_train
-        if self.goal.max_iter == 0:
-            see_children(node, self.arity(node.v), NULL)
-            self.add_guess_bias()
-            guess_losses(node, taken.n_train, taken.node.rows.n, scale, n, out)
-            return
-        for k in range(n):
-            see_children(node, self.arity(node.v), NULL)
-            self.scale_guess(node.guess, scale[k])
-            train_from_here(node, C[k], &self.goal, self.seed, &done)
-            out[k] = held_out_loss(node, taken.n_train, taken.node.rows.n)
-
     # -- the node at hand ---------------------------------------------------
 
     cdef int arity(self, int64_t v) noexcept nogil:
@@ -357,7 +224,7 @@ cdef class NodeTrainer:
     cdef int32_t old_feature(self, int64_t key) noexcept nogil:
         return <int32_t>(self.old_keys[key] * HASH_INVERSE)
 
-    cdef inline int32_t number(self, int32_t f, int32_t n) noexcept nogil:
+    cdef int32_t number(self, int32_t f, int32_t n) noexcept nogil:
         """Number feature f among the n of the node, if it is new; return how many there are then."""
         if self.local_of[f] >= 0:
             return n

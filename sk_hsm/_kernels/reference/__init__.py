@@ -23,9 +23,11 @@ from .rows import count_columns, count_nonzeros, hash_rows, is_plain, sum_magnit
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
 from .trees import contract_binary, huffman_parents
+from .trials import TrialTrainer
 
 __all__ = [
     "NodeTrainer",
+    "TrialTrainer",
     "add_log_proba",
     "all_log_proba",
     "ascend_dual",

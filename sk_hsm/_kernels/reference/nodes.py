@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy import sparse
-from scipy.special import log_softmax
 
 from ._common import HASH_FACTOR, LINE, NO_CHILD, PRIORS
 from .ascent import ascend_dual
@@ -58,32 +57,6 @@ class NodeTrainer:
             ends = np.arange(2 ** (32 - int(weights.shifts[v])) + 1) << int(weights.shifts[v])
             buckets = np.searchsorted(keys[order].astype(np.int64), ends)
             weights.buckets[weights.bucket_ptr[v] : weights.bucket_ptr[v + 1]] = buckets
-
-    def take(self, v, rows, n_train):
-        """Rows of node v to train on and to predict, as held_out_losses takes them.
-
-        rows : int64: the n_train rows to train on, then those to predict.
-        """
-        return v, rows, n_train
-
-    def make_guess(self, taken, prior):
-        """Make, once, what a prior guesses of rows that have been taken; held_out_losses does, too."""
-
-    def held_out_losses(self, taken, C, prior, scale, out):
-        """Train a node on some rows with each of some penalties, and predict other rows.
-
-        taken : what `take` returned.
-        C, prior, scale : (n_penalties,) float64, int32 and float64.
-        out : (n_penalties,) float64, out: the weighted sum of the log-loss of the rows to predict.
-        """
-        v, rows, n_train = taken
-        features = self._features(v, rows)
-        train, held = rows[:n_train], rows[n_train:]
-        child, row_weights = self.problem.children_of(v, held), self.problem.row_weights[held]
-        for k in range(len(C)):
-            W, b, _, _ = self._trained(v, train, features, (C[k], prior[k], scale[k]))
-            log_p = log_softmax(self._rows(held)[:, features] @ W + b, axis=1)
-            out[k] = -row_weights @ log_p[np.arange(len(held)), child]
 
     def _rows(self, rows):
         return self.problem.X[rows].toarray().astype(np.float64)
