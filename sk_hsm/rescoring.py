@@ -15,7 +15,7 @@ from .blas import one_blas_thread
 from .centroids import ClassSums, sums_near_one, unit_sums
 from .inference import Models, path_log_proba, top_k
 from .label_tree import LabelTree
-from .node_weights import FlatArrays, NodeWeights
+from .node_weights import FlatArrays, NodeWeights, offsets
 from .packed_weights import PackedWeights
 from .validation import index_array, kernel_rows
 from .whitening import whitened
@@ -23,6 +23,8 @@ from .whitening import whitened
 # How many classes are scored again, the log-probability that they have in the tree, and its smoothing.
 FEW, MORE = (64.0, float(np.log(1e-3)), 0.0), (256.0, float(np.log(1e-4)), 0.0)
 MORE_SMOOTHED = (*MORE[:2], 0.03)
+# A feature that counts for less than this share of a class's largest tells of a row more than of the class.
+KEPT = 0.2
 
 
 class Rescoring(FlatArrays):
@@ -39,7 +41,11 @@ class Rescoring(FlatArrays):
 
     Class c has `features` and `values` from ``starts[c]`` to ``starts[c + 1]``, all features where there are
     none, and a bias: s is their product with x; or, if there are `feature_weights` w, with
-    ``w * x / sqrt(sum(w * x^2))``. Values have been divided by the class's one of `lengths`.
+    ``w * x / sqrt(sum(w * x^2))``. Values have been divided by the class's one of `lengths`. The smaller ones
+    may have been left out, as of shrunken centroids [1]_.
+
+    .. [1] Robert Tibshirani et al., "Diagnosis of multiple cancer types by shrunken centroids of gene
+       expression", 2002.
     """
 
     __slots__ = (
@@ -104,6 +110,21 @@ class Rescoring(FlatArrays):
 
     def with_reach(self, most: float, least: float, smoothing: float) -> Rescoring:
         return Rescoring(self.to_arrays() | {"reach": np.array([most, least, smoothing])})
+
+    def pruned(self) -> Rescoring:
+        """With features only that count for KEPT of the class's largest or more; not of white rows."""
+        size = np.abs(self.values) * np.sqrt(self.feature_weights)[self.features]
+        counts = np.diff(self.starts)
+        some = counts > 0
+        firsts = self.starts[:-1][some]
+        largest = np.maximum.reduceat(size, firsts) if len(size) else size
+        kept = size >= np.repeat(KEPT * largest, counts[some])
+        counts[some] = np.add.reduceat(kept, firsts, dtype=np.int64) if len(size) else 0
+        sums = (self.values[kept], self.features[kept], index_array(offsets(counts)))
+        sums = sparse.csr_array(sums, shape=(len(counts), self.n_features))
+        new = _of_sums(sums, np.zeros(len(counts), np.int32), self.feature_weights).to_arrays()
+        new["lengths"] = new["lengths"] * self.lengths
+        return Rescoring(new | {"coefficients": self.coefficients, "reach": self.reach})
 
     def apply(
         self,

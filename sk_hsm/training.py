@@ -170,8 +170,7 @@ def train_trees(
         n_held = rows.weights[held].sum()
         if n_held > NEGLIGIBLE * rows.weights.sum():
             if rescoring is not None:
-                more = asked.weights * (n_held / asked.weights.sum())
-                rescoring = updated(rescoring, asked.X, asked.y, more, whitening, params["n_jobs"])
+                rescoring = of_all_rows(rescoring, similarities, asked, n_held, whitening, params["n_jobs"])
             trained = [
                 train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
             ]
@@ -231,12 +230,30 @@ def learn_rescoring(
         return None
     reach = MORE if whitening is None else MORE_SMOOTHED
     more, _, after_more = choose_coefficients(similarities.with_reach(*reach), trees, *about)
-    fitted = more if after - after_more > max(WORTH_MORE * after, noise) else few
+    fitted, loss = (more, after_more) if after - after_more > max(WORTH_MORE * after, noise) else (few, after)
+    if whitening is None:
+        pruned, _, after_pruned = choose_coefficients(fitted.pruned(), trees, *about)
+        fitted = pruned if after_pruned < loss else fitted
     progress.say(
         f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
         f"weight {fitted.weight:.3g}" + (", nodes are smoothed" if fitted.smoothing else "")
     )
     return fitted
+
+
+def of_all_rows(
+    rescoring: Rescoring,
+    similarities: Rescoring,
+    asked: Rows,
+    n_held: float,
+    whitening: NDArray[np.float64] | None,
+    n_jobs: int | None,
+) -> Rescoring:
+    """What has been learned of similarities, which know the others, with the rows held out, too."""
+    known = similarities.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
+    weights = asked.weights * (n_held / asked.weights.sum())
+    full = updated(known, asked.X, asked.y, weights, whitening, n_jobs)
+    return full.pruned() if len(rescoring.values) < len(similarities.values) else full
 
 
 def train_again(

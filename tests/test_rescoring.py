@@ -18,6 +18,7 @@ from sk_hsm.progress import Progress
 from sk_hsm.regularization import choose_penalties, penalties_of
 from sk_hsm.rescoring import (
     FEW,
+    KEPT,
     MORE,
     MORE_SMOOTHED,
     choose_coefficients,
@@ -40,6 +41,19 @@ def sparse_rows(seed):
     X = np.zeros((len(y), 300), dtype=np.float32)
     np.put_along_axis(X, rng.integers(0, 300, (len(y), 6)), 1, axis=1)
     np.put_along_axis(X, rng.permuted(own[y], axis=1)[:, :3], rng.random((len(y), 3)) + 1, axis=1)
+    return sparse.csr_array(X), y
+
+
+def varied_rows(seed):
+    """Rows with most of 3 features that many classes have, and a few of 60 that their class alone has."""
+    rng, of_classes = np.random.default_rng(seed), np.random.default_rng(94)
+    y = np.repeat(np.arange(N_CLASSES), 3 * N_ROWS)
+    common = of_classes.integers(0, 40, (N_CLASSES, 3))
+    alone = 40 + of_classes.permutation(60 * N_CLASSES).reshape(N_CLASSES, 60)
+    X = sparse.lil_array((len(y), 40 + 60 * N_CLASSES), dtype=np.float32)
+    for own, share in ((common, 0.9), (alone, 0.05)):
+        i, j = np.nonzero(rng.random((len(y), own.shape[1])) < share)
+        X[i, own[y[i], j]] = 1
     return sparse.csr_array(X), y
 
 
@@ -112,7 +126,10 @@ def similarities(clf, X, X_train, y_train):
     held = held_out(X_train, y_train)
     idf = TfidfTransformer(norm=None).fit(Y[:, ~held] @ X_train[~held]).idf_
     np.testing.assert_allclose(np.sqrt(clf.rescoring_.feature_weights), idf, rtol=1e-5)
-    return (normalize(X * idf) @ normalize(sums * idf).T).toarray()
+    centroids = (sums * idf).toarray()
+    if len(clf.rescoring_.values) < sums.nnz:
+        centroids[centroids < KEPT * centroids.max(axis=1, keepdims=True)] = 0
+    return normalize(X * idf) @ normalize(centroids).T
 
 
 @REACH
@@ -325,24 +342,62 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(rows, arity, n_rows):
         np.testing.assert_array_equal(array, similarities_of_fewer.to_arrays()[name])
 
 
-def test_more_classes_are_scored_again_where_rows_held_out_are_likelier_by_enough(monkeypatch):
+def test_rows_held_out_decide_how_many_classes_are_scored_again_and_by_which_features(monkeypatch):
     tried = []
     choose = training.choose_coefficients
 
     def recorded(similarities, models, X, y, weights, noise, n_jobs):
         fitted, before, after = choose(similarities, models, X, y, weights, noise, n_jobs)
-        tried.append((tuple(fitted.reach), after, noise))
+        tried.append((fitted, after, noise))
         return fitted, before, after
 
     monkeypatch.setattr(training, "choose_coefficients", recorded)
-    taken = []
-    for rows, worth in ((sparse_rows, 0.06), (sparse_rows, 0.01), (dense_rows, 0.0), (tangled_rows, 0.06)):
+    reaches, sparser = [], []
+    sets = (
+        (sparse_rows, 0.06),
+        (sparse_rows, 0.01),
+        (varied_rows, 0.06),
+        (dense_rows, 0.0),
+        (tangled_rows, 0.06),
+    )
+    for rows, worth in sets:
         monkeypatch.setattr(training, "WORTH_MORE", worth)
-        taken.append(tuple(HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0)).rescoring_.reach))
-        (_, loss, noise), (_, loss_of_more, _) = tried[-2:]
-        assert (taken[-1] != FEW) == (loss - loss_of_more > max(worth * loss, noise))
-    assert [reach for reach, _, _ in tried] == [FEW, MORE, FEW, MORE, FEW, MORE_SMOOTHED, FEW, MORE_SMOOTHED]
-    assert taken == [FEW, MORE, FEW, MORE_SMOOTHED]
+        tried.clear()
+        taken = HierarchicalSoftmaxClassifier(random_state=0).fit(*rows(0)).rescoring_
+        (few, loss, noise), (more, loss_of_more, _), *fewer_features = tried
+        is_more = loss - loss_of_more > max(worth * loss, noise)
+        fitted, loss = (more, loss_of_more) if is_more else (few, loss)
+        is_white = rows in (dense_rows, tangled_rows)
+        assert [tuple(one.reach) for one in (few, more)] == [FEW, MORE_SMOOTHED if is_white else MORE]
+        assert len(fewer_features) == (not is_white)
+        for pruned, loss_of_pruned, _ in fewer_features:
+            assert len(pruned.values) < len(fitted.values)
+            sparser.append(loss_of_pruned < loss)
+            fitted = pruned if sparser[-1] else fitted
+            assert (len(taken.values) < len(more.values)) == sparser[-1]
+        np.testing.assert_array_equal(taken.reach, fitted.reach)
+        np.testing.assert_array_equal(taken.coefficients, fitted.coefficients)
+        reaches.append(tuple(taken.reach))
+    assert reaches[:2] + reaches[3:] == [FEW, MORE, FEW, MORE_SMOOTHED]
+    assert sparser == [True, True, False]
+
+
+def test_pruned_centroids_keep_what_counts():
+    X, y = sparse_rows(0)
+    y[y == 7] = 8
+    X.data[:50] *= -1
+    full = class_similarities(X, y, np.ones(len(y)), N_CLASSES, None, None)
+    pruned, root = full.pruned(), np.sqrt(full.feature_weights)
+    for c in range(N_CLASSES):
+        here, there = slice(*full.starts[c : c + 2]), slice(*pruned.starts[c : c + 2])
+        size = np.abs(full.values[here]) * root[full.features[here]]
+        kept = size >= KEPT * size.max(initial=0)
+        np.testing.assert_array_equal(pruned.features[there], full.features[here][kept])
+        values = full.values[here][kept] * full.lengths[c]
+        np.testing.assert_allclose(pruned.values[there] * pruned.lengths[c], values, rtol=1e-5)
+        length = np.linalg.norm(pruned.values[there] * root[pruned.features[there]])
+        assert length == pytest.approx(float(c != 7), abs=1e-5)
+    assert len(pruned.values) < 0.8 * len(full.values)
 
 
 def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
