@@ -156,8 +156,9 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     are made round, the product with the direction of the class's mean. Power and weight are fitted, as in
     Platt scaling, to about 2048 rows, at most a tenth of all, which are held out while the tree is built and
     trained. If they are more than 0.5 % of all, nodes of whose rows they are more than 3 % are then
-    trained again with them. With 1/10,000 and 256, 3 % of the probabilities of nodes of round rows
-    are those of a temperature of 3, so that a row that one node takes for another branch's is not lost.
+    trained again with them. Mean rows lose the features that count for less than a fifth of their largest,
+    if rows held out are likelier then. With 1/10,000 and 256, 3 % of the probabilities of nodes of round
+    rows are those of a temperature of 3, so that a row that one node takes for another branch's is not lost.
     Probabilities still sum to one, and every method gives the same ones.
 
     Any number of threads may predict with a fitted model, none while another calls `fit`.
@@ -286,7 +287,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
         Later calls keep the tree, `C_` and what else the first call, or `fit`, has chosen: `tree`,
         `arity`, `n_trees`, `C`, `prior`, `whiten` and `rescore` are not looked at again. Rows are added to
-        the centroids of `rescoring_`. Weights are not rounded, and
+        what the centroids of `rescoring_` have kept. Weights are not rounded, and
         if `fit` has rounded them they become float32 again. A node then minimises
         ``||W - W_before||^2 / 2 + C * sum(weight * log-loss)`` over the rows of the batch, as in
         [1]_. The first batch should hold rows of as many classes as it can; a class has
