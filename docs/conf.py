@@ -71,7 +71,9 @@ html_theme_options = {
     "footer_end": ["sphinx-version"],
     "secondary_sidebar_items": {"**": ["page-toc"]},
 }
-html_sidebars = {"*": []}  # pages of the top level have none below them to list
+# pages that have none below them to list
+html_sidebars = {name: [] for name in ("index", "what_it_is", "user_guide", "mathematics", "contributing")}
+html_sidebars |= {name: [] for name in ("accuracy", "embeddings", "roads", "speed")}
 html_math_renderer = "mathml"
 
 

@@ -19,12 +19,12 @@ from .packed_weights import MARGIN, PackedWeights
 from .rescoring import Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 7
+FORMAT = 8
 
 RESCORING_TYPES = {
     "starts": np.int64, "features": np.int32, "values": np.float32, "biases": np.float32,
     "lengths": np.float64, "feature_weights": np.float32, "coefficients": np.float64,
-    "reach": np.float64,
+    "reach": np.float64, "kept": np.float64,
 }  # fmt: skip
 
 # Beyond these, Rescoring.most is no number of classes to score again, and `least` no probability.
@@ -215,6 +215,9 @@ def _unpack_rescoring(state: dict[str, Any]) -> Rescoring:
             len(rescoring.reach) == 3
             and 1 <= rescoring.most == rescoring.reach[0] <= MAX_MOST
             and MIN_LEAST <= rescoring.least < 0 <= rescoring.smoothing < 1
+        ]
+        fit += [
+            len(rescoring.kept) == 1 and 0 <= rescoring.kept[0] < 1 and not (is_white and rescoring.is_pruned)
         ]
         fit += [len(rescoring.feature_weights) in (0, d), np.all(rescoring.feature_weights >= 0)]
     if all(fit):

@@ -287,7 +287,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
         Later calls keep the tree, `C_` and what else the first call, or `fit`, has chosen: `tree`,
         `arity`, `n_trees`, `C`, `prior`, `whiten` and `rescore` are not looked at again. Rows are added to
-        what the centroids of `rescoring_` have kept. Weights are not rounded, and
+        the centroids of `rescoring_`. Weights are not rounded, and
         if `fit` has rounded them they become float32 again. A node then minimises
         ``||W - W_before||^2 / 2 + C * sum(weight * log-loss)`` over the rows of the batch, as in
         [1]_. The first batch should hold rows of as many classes as it can; a class has

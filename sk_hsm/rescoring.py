@@ -41,8 +41,9 @@ class Rescoring(FlatArrays):
 
     Class c has `features` and `values` from ``starts[c]`` to ``starts[c + 1]``, all features where there are
     none, and a bias: s is their product with x; or, if there are `feature_weights` w, with
-    ``w * x / sqrt(sum(w * x^2))``. Values have been divided by the class's one of `lengths`. The smaller ones
-    may have been left out, as of shrunken centroids [1]_.
+    ``w * x / sqrt(sum(w * x^2))``. Values have been divided by the class's one of `lengths`. If it is pruned,
+    as shrunken centroids are [1]_, a class lacks the features whose value times ``sqrt(w)`` is less than the
+    share `kept` of its largest.
 
     .. [1] Robert Tibshirani et al., "Diagnosis of multiple cancer types by shrunken centroids of gene
        expression", 2002.
@@ -57,6 +58,7 @@ class Rescoring(FlatArrays):
         "feature_weights",
         "coefficients",
         "reach",
+        "kept",
     )
 
     starts: NDArray[np.int64]
@@ -67,6 +69,7 @@ class Rescoring(FlatArrays):
     feature_weights: NDArray[np.float32]
     coefficients: NDArray[np.float64]
     reach: NDArray[np.float64]
+    kept: NDArray[np.float64]
 
     @property
     def power(self) -> float:
@@ -94,6 +97,11 @@ class Rescoring(FlatArrays):
         return float(self.reach[2])
 
     @property
+    def is_pruned(self) -> bool:
+        """Whether centroids lack what counts for little."""
+        return bool(self.kept[0] > 0)
+
+    @property
     def n_features(self) -> int:
         return len(self.feature_weights) or int(self.starts[1])
 
@@ -118,13 +126,15 @@ class Rescoring(FlatArrays):
         some = counts > 0
         firsts = self.starts[:-1][some]
         largest = np.maximum.reduceat(size, firsts) if len(size) else size
-        kept = size >= np.repeat(KEPT * largest, counts[some])
+        # those at the bound are kept whichever way sums were rounded
+        kept = size >= np.repeat((1 - 1e-4) * KEPT * largest, counts[some])
         counts[some] = np.add.reduceat(kept, firsts, dtype=np.int64) if len(size) else 0
         sums = (self.values[kept], self.features[kept], index_array(offsets(counts)))
         sums = sparse.csr_array(sums, shape=(len(counts), self.n_features))
         new = _of_sums(sums, np.zeros(len(counts), np.int32), self.feature_weights).to_arrays()
         new["lengths"] = new["lengths"] * self.lengths
-        return Rescoring(new | {"coefficients": self.coefficients, "reach": self.reach})
+        known = {"coefficients": self.coefficients, "reach": self.reach, "kept": np.array([KEPT])}
+        return Rescoring(new | known)
 
     def apply(
         self,
@@ -183,7 +193,8 @@ def updated(
             white = before.toarray() @ np.linalg.inv(whitening[:-1]).T.astype(np.float32)
         white += more.toarray()
         new = _of_white(white, largest, whitening)
-    return new.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
+    new = new.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
+    return new.pruned() if rescoring.is_pruned else new
 
 
 def _sums(
@@ -233,7 +244,7 @@ def _of_white(sums: NDArray, exponent: NDArray[np.int32], whitening: NDArray[np.
 
 
 def _rescoring(*arrays: NDArray) -> Rescoring:
-    arrays = *arrays, np.array([1.0, 0.0]), np.array(FEW)
+    arrays = *arrays, np.array([1.0, 0.0]), np.array(FEW), np.array([0.0])
     return Rescoring(dict(zip(Rescoring.__slots__, arrays, strict=True)))
 
 

@@ -236,7 +236,9 @@ def learn_rescoring(
         fitted = pruned if after_pruned < loss else fitted
     progress.say(
         f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
-        f"weight {fitted.weight:.3g}" + (", nodes are smoothed" if fitted.smoothing else "")
+        f"weight {fitted.weight:.3g}"
+        + (", nodes are smoothed" if fitted.smoothing else "")
+        + (f", by {len(fitted.values)} of {len(similarities.values)} values" if fitted.is_pruned else "")
     )
     return fitted
 
@@ -253,7 +255,7 @@ def of_all_rows(
     known = similarities.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
     weights = asked.weights * (n_held / asked.weights.sum())
     full = updated(known, asked.X, asked.y, weights, whitening, n_jobs)
-    return full.pruned() if len(rescoring.values) < len(similarities.values) else full
+    return full.pruned() if rescoring.is_pruned else full
 
 
 def train_again(

@@ -465,44 +465,6 @@ def test_full_rows_are_trained_where_they_are_as_they_would_be_copied(seed, arit
     np.testing.assert_array_equal(*losses)
 
 
-@settings(max_examples=40, deadline=None)
-@given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]))
-def test_held_out_losses(seed, arity, fit_intercept, max_iter):
-    problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter)
-    v = 0
-    drawn = np.random.default_rng(seed).permutation(problem.rows_of(v))
-    child = problem.children_of(v, drawn)
-    train, held = drawn[:40], drawn[40:][np.isin(child[40:], child[:40])]
-    penalties = np.array([0.3, 2, 2, 0.3]), np.array([2, 2, 0, 1], np.int32), np.array([0.5, 2, 1, 1])
-    losses = []
-    for module in (trials, reference):
-        losses.append(np.full((2, 4), np.nan))
-        trainer = module.TrialTrainer(problem)
-        taken = trainer.take(v, np.concatenate([train, held]), len(train))
-        for out in losses[-1]:  # the second time with the same guesses
-            trainer.held_out_losses(taken, *penalties, out)
-        np.testing.assert_array_equal(*losses[-1])
-    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-def test_taken_rows_outlive_their_problem(index):
-    # kernels number features by int32, of which a problem then makes a copy of its own
-    problem = random_problem(0, 7, max_iter=3)
-    penalties = (np.array([2.0]), np.array([2], np.int32), np.array([0.5]))
-    values, rows, losses = problem.X.toarray(), problem.rows_of(0), np.full((2, 1), np.nan)
-    for out, is_old in zip(losses, (True, False), strict=True):
-        X = full_csr(values)
-        X.indices = X.indices.astype(index)
-        full = replace(problem, X=X)
-        taken = trials.TrialTrainer(replace(full)).take(0, rows, len(rows) - 5)
-        gc.collect()
-        others = [np.full(X.nnz, 2**30, np.int32) for _ in range(50 * is_old)]
-        trials.TrialTrainer(full).held_out_losses(taken, *penalties, out)
-        assert all((other == 2**30).all() for other in others)
-    np.testing.assert_array_equal(*losses)
-
-
 def test_node_trainer_is_the_same_for_any_tasks():
     problem = random_problem(3, 5, max_iter=50)
     everything = np.arange(problem.tree.n_inner)
@@ -731,6 +693,47 @@ def test_rows_without_features_train_the_intercept_only(arity):
     np.testing.assert_array_equal(without.bias, np.where(seen, 0, NO_CHILD))
     expected = np.broadcast_to(seen / seen.sum(), without.dual.shape)
     np.testing.assert_allclose(without.dual, expected, atol=1e-3)
+
+
+# -- trials.pyx -------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.sampled_from(ARITIES), st.booleans(), st.sampled_from([0, 1]))
+def test_held_out_losses(seed, arity, fit_intercept, max_iter):
+    problem = random_problem(seed, arity, fit_intercept, max_iter=max_iter)
+    v = 0
+    drawn = np.random.default_rng(seed).permutation(problem.rows_of(v))
+    child = problem.children_of(v, drawn)
+    train, held = drawn[:40], drawn[40:][np.isin(child[40:], child[:40])]
+    penalties = np.array([0.3, 2, 2, 0.3]), np.array([2, 2, 0, 1], np.int32), np.array([0.5, 2, 1, 1])
+    losses = []
+    for module in (trials, reference):
+        losses.append(np.full((2, 4), np.nan))
+        trainer = module.TrialTrainer(problem)
+        taken = trainer.take(v, np.concatenate([train, held]), len(train))
+        for out in losses[-1]:  # the second time with the same guesses
+            trainer.held_out_losses(taken, *penalties, out)
+        np.testing.assert_array_equal(*losses[-1])
+    np.testing.assert_allclose(losses[0][0], losses[1][0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_taken_rows_outlive_their_problem(index):
+    # kernels number features by int32, of which a problem then makes a copy of its own
+    problem = random_problem(0, 7, max_iter=3)
+    penalties = (np.array([2.0]), np.array([2], np.int32), np.array([0.5]))
+    values, rows, losses = problem.X.toarray(), problem.rows_of(0), np.full((2, 1), np.nan)
+    for out, is_old in zip(losses, (True, False), strict=True):
+        X = full_csr(values)
+        X.indices = X.indices.astype(index)
+        full = replace(problem, X=X)
+        taken = trials.TrialTrainer(replace(full)).take(0, rows, len(rows) - 5)
+        gc.collect()
+        others = [np.full(X.nnz, 2**30, np.int32) for _ in range(50 * is_old)]
+        trials.TrialTrainer(full).held_out_losses(taken, *penalties, out)
+        assert all((other == 2**30).all() for other in others)
+    np.testing.assert_array_equal(*losses)
 
 
 # -- packing.pyx ------------------------------------------------------------

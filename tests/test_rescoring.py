@@ -127,7 +127,7 @@ def similarities(clf, X, X_train, y_train):
     idf = TfidfTransformer(norm=None).fit(Y[:, ~held] @ X_train[~held]).idf_
     np.testing.assert_allclose(np.sqrt(clf.rescoring_.feature_weights), idf, rtol=1e-5)
     centroids = (sums * idf).toarray()
-    if len(clf.rescoring_.values) < sums.nnz:
+    if clf.rescoring_.is_pruned:
         centroids[centroids < KEPT * centroids.max(axis=1, keepdims=True)] = 0
     return normalize(X * idf) @ normalize(centroids).T
 
@@ -285,7 +285,8 @@ def test_trees_do_not_see_the_rows_that_are_asked_about(rows, monkeypatch):
     )
     X, y = rows(0)
     clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
-    (of_known, X_asked), *_ = asked
+    of_known, X_asked = asked[-1]  # pruned, as the model is, or white
+    assert of_known.is_pruned == clf.rescoring_.is_pruned
     white = X if not hasattr(clf, "whitening_") else whitened(sparse.csr_array(X), clf.whitening_)
     white_asked = X_asked if not hasattr(clf, "whitening_") else whitened(X_asked, clf.whitening_)
     everything = {bytes(row) for row in sparse.csr_array(white).toarray()}
@@ -374,7 +375,7 @@ def test_rows_held_out_decide_how_many_classes_are_scored_again_and_by_which_fea
             assert len(pruned.values) < len(fitted.values)
             sparser.append(loss_of_pruned < loss)
             fitted = pruned if sparser[-1] else fitted
-            assert (len(taken.values) < len(more.values)) == sparser[-1]
+            assert taken.is_pruned == sparser[-1]
         np.testing.assert_array_equal(taken.reach, fitted.reach)
         np.testing.assert_array_equal(taken.coefficients, fitted.coefficients)
         reaches.append(tuple(taken.reach))
@@ -398,6 +399,20 @@ def test_pruned_centroids_keep_what_counts():
         length = np.linalg.norm(pruned.values[there] * root[pruned.features[there]])
         assert length == pytest.approx(float(c != 7), abs=1e-5)
     assert len(pruned.values) < 0.8 * len(full.values)
+
+
+@pytest.mark.parametrize("weight", [0.7, 3.0, 1e30])
+def test_the_unit_of_weights_does_not_decide_what_is_kept(weight):
+    """Features in one of five rows of a class are just at the bound."""
+    y = np.repeat(np.arange(N_CLASSES), 5).astype(np.int32)
+    own, others = y, N_CLASSES + np.arange(len(y)) % N_CLASSES
+    ones = np.ones(2 * len(y), dtype=np.float32)
+    X = sparse.csr_array((ones, np.stack([own, others], axis=1).ravel(), np.arange(0, len(ones) + 1, 2)))
+    one, other = (
+        class_similarities(X, y, np.full(len(y), w), N_CLASSES, None, None).pruned() for w in (1.0, weight)
+    )
+    np.testing.assert_array_equal(one.starts, other.starts)
+    np.testing.assert_array_equal(one.features, other.features)
 
 
 def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
@@ -471,12 +486,15 @@ def test_batches_count_by_their_weights(rows, fitted):
     both = sparse.vstack([X, X], format="csr") if sparse.issparse(X) else np.vstack([X, X])
     doubled.partial_fit(both, np.concatenate([y, y]))
     np.testing.assert_allclose(twos.rescoring_.values, doubled.rescoring_.values, rtol=1e-3, atol=1e-6)
-    assert np.abs(twos.rescoring_.values - ones.rescoring_.values).max() > 1e-3
+    assert np.abs(twos.rescoring_.matrix() - ones.rescoring_.matrix()).max() > 1e-3
 
 
 def test_partial_fit_goes_on_with_it(rows, fitted):
     X, y = rows(1)
     clf = copy.deepcopy(fitted).partial_fit(X, y)
+    assert clf.rescoring_.is_pruned == fitted.rescoring_.is_pruned == (rows is sparse_rows)
+    if clf.rescoring_.is_pruned:
+        assert len(clf.rescoring_.pruned().values) == len(clf.rescoring_.values)
     assert (clf.rescoring_.power, clf.rescoring_.weight) == (
         fitted.rescoring_.power,
         fitted.rescoring_.weight,
@@ -569,7 +587,8 @@ def test_rows_that_are_all_told_right_do_not_make_it_sure_of_everything(rows):
 
 
 @pytest.mark.parametrize(
-    "name", ["starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients", "reach"]
+    "name",
+    ["starts", "features", "values", "biases", "lengths", "feature_weights", "coefficients", "reach", "kept"],
 )
 def test_a_damaged_model_does_not_load(rows, fitted, name):
     state = fitted.__getstate__()
@@ -584,13 +603,15 @@ def test_a_damaged_model_does_not_load(rows, fitted, name):
     if len(array):
         damaged.append(array[:0])
     if len(array) and array.dtype.kind == "f":
-        damaged += [np.where(np.arange(len(array)) == 1, bad, array) for bad in (np.nan, np.inf)]
+        damaged += [np.where(np.arange(len(array)) == len(array) - 1, bad, array) for bad in (np.nan, np.inf)]
     wrong_values = [(0, -1), (1, -1), (0, 10**8), (len(array) // 2, 10**8)]
     if name == "reach":
         wrong_values = [(0, -1), (0, 10**8), (0, 64.5), (1, 0), (1, -1e3), (2, -0.1), (2, 1)]
-    if len(array) and name in ("starts", "features", "coefficients", "reach", "feature_weights"):
+    if name == "kept":
+        wrong_values = [(0, -1), (0, 1)] + [(0, 0.2)] * (len(state["rescoring_"]["feature_weights"]) == 0)
+    if len(array) and name in ("starts", "features", "coefficients", "reach", "kept", "feature_weights"):
         for at, bad in wrong_values:
-            if name in ("starts", "features", "reach") or bad < 0:
+            if name in ("starts", "features", "reach", "kept") or bad < 0:
                 damaged.append(array.copy())
                 damaged[-1][at] = bad
     if name == "features" and len(array):

@@ -58,6 +58,14 @@ static uint64_t shuffle(int64_t *rows, int64_t n, uint64_t state) {
     return state;
 }
 
+/* as in ascent.pyx */
+enum { CYCLE = 10, EARLY = 5, ENOUGH = 1000, SHARE = 16, EVEN = 10 };
+
+static int is_within(double total, double squares, int64_t n, int64_t n_all, double limit) {
+    double mean = total / n, variance = squares / n - mean * mean;
+    return n_all * (mean + 3 * sqrt((variance > 0 ? variance : 0) / n)) <= limit;
+}
+
 /* `ascend` of ascent.pyx again, which writes down its visits; returns their number. */
 int64_t record(float *weights, float *bias, const int64_t *indptr, const int32_t *indices, const float *values,
                const float *square_norms, const float *costs, float *dual, int64_t n, int width, int has_bias,
@@ -65,23 +73,39 @@ int64_t record(float *weights, float *bias, const int64_t *indptr, const int32_t
     int64_t *active = malloc((n + 1) * sizeof(int64_t)), n_active = n, n_visits = 0;
     float *z = aligned_alloc(64, 3 * width * sizeof(float)), *p = z + width, *step = p + width;
     int done = 0, measuring = 0, n_partial = 0;
-    float idle = 0.1 * tol;
-    double limit = 0;
+    float idle = 0.1 * tol, largest = 0;
+    double total = 0, left_out = 0, limit, former;
+    int64_t enough;
     *n_iter = 0;
-    for (int64_t i = 0; i < n; i++) limit += tol * costs[i], active[i] = i;
+    for (int64_t i = 0; i < n; i++) {
+        total += costs[i];
+        largest = costs[i] > largest ? costs[i] : largest;
+        active[i] = i;
+    }
+    limit = former = tol * total;
+    enough = n / SHARE > ENOUGH ? n / SHARE : ENOUGH;
+    if ((double)largest * n > EVEN * total) enough = n + 1;
     while (*n_iter < max_iter && !done) {
-        double gap = 0;
+        double gap = left_out, squares = 0;
         int64_t n_kept = 0;
         ++*n_iter;
         seed = shuffle(active, n_active, seed);
-        for (int64_t k = 0; k < n_active; k++) {
+        for (int64_t k = 0; k < n_active && !done; k++) {
             int64_t i = active[k], first = indptr[i], nnz = indptr[i + 1] - first;
             float *q = dual + i * width, divergence;
+            double one;
             row_logits(z, bias, weights, indices + first, values + first, nnz, width);
             divergence = row_divergence(q, z, row_softmax(p, z, width), width);
-            gap += costs[i] * divergence;
+            one = (double)costs[i] * divergence;
+            gap += one;
+            squares += one * one;
             visits[n_visits] = 2 * i;
-            if (divergence > idle) {
+            if (measuring && k + 1 == enough && is_within(gap, squares, enough, n, limit)) {
+                gap *= (double)n / enough;
+                done = 1;
+            } else if (divergence <= idle) {
+                left_out += one;
+            } else {
                 active[n_kept++] = i;
                 if (!measuring) {
                     visits[n_visits] += 1;
@@ -92,11 +116,14 @@ int64_t record(float *weights, float *bias, const int64_t *indptr, const int32_t
             }
             n_visits++;
         }
-        done = measuring && gap <= limit;
+        done = done || (gap <= limit && (measuring || (*n_iter <= EARLY && gap <= former / 2)));
+        former = gap;
         n_active = n_kept;
         measuring = !measuring && (gap <= limit || n_kept == 0);
-        if (measuring || ++n_partial == 5) {
+        n_partial++;
+        if (measuring || n_partial == CYCLE) {
             n_partial = 0;
+            left_out = 0;
             n_active = n;
             for (int64_t i = 0; i < n; i++) active[i] = i;
         }

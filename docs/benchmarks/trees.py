@@ -22,7 +22,7 @@ from unittest.mock import patch
 
 import datasets
 import numpy as np
-from report import FORMATS, load
+from report import FORMATS, load, save
 from run_one import load_split, used
 from sklearn.feature_extraction.text import CountVectorizer
 
@@ -33,7 +33,7 @@ DATA = ["nextitem_ml100k", "nextword_gcide", "lemma_ru_10k", "lemma_ru", "lemma_
 DATA += ["lemma_ru_dense", "lemma_ru_dense_3"]
 BUILDERS = ["kmeans", "huffman", "sorted", "permuted"]
 OTHERS = {"arity": 16, "dense": centroids.DENSE, "recurring": 0, "prefixes": 0}
-LONGEST_PREFIX = 8
+LONGEST_PREFIX = 12
 CONSTANTS = {"balance": "0 0.75 1", "n_init": "1", "slack": "0.05 0.7", "small": "1e9"}
 ARITIES = (2, 4, 8, 32, 64, 128)
 TREES = [
@@ -142,14 +142,6 @@ def load_rows(data: str, args: argparse.Namespace) -> tuple:
 def seeds_of(tree: str, args: argparse.Namespace) -> range:
     """Only k-means and a permutation are random."""
     return range(args.seeds if tree.startswith(("kmeans", "permuted")) else 1)
-
-
-def save(records: list[dict], path: Path) -> None:
-    """Write the records, one a line; the file is whole or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text("[\n" + ",\n".join(map(json.dumps, records)) + "\n]\n")
-    unfinished.replace(path)
 
 
 def measure_missing(data: str, records: list[dict], args: argparse.Namespace) -> None:

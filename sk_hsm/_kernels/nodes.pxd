@@ -1,3 +1,4 @@
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 from .ascent cimport Goal, Node
@@ -37,6 +38,7 @@ cdef class NodeTrainer:
     cdef bint is_open(self, int64_t v, int64_t child) noexcept nogil
     cdef int32_t count_features_of(self, int64_t v) noexcept nogil
     cdef int32_t old_feature(self, int64_t key) noexcept nogil
+    @cython.final
     cdef int32_t number(self, int32_t f, int32_t n) noexcept nogil
     cdef void forget(self, int32_t n) noexcept nogil
     cdef void take_rows(self, int64_t v, const int64_t* row_list, Py_ssize_t n) noexcept nogil

@@ -3,6 +3,7 @@
 
 Their specification is the class of the same name in ``reference``.
 """
+cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memcpy, memset
 
@@ -224,6 +225,7 @@ cdef class NodeTrainer:
     cdef int32_t old_feature(self, int64_t key) noexcept nogil:
         return <int32_t>(self.old_keys[key] * HASH_INVERSE)
 
+    @cython.final
     cdef int32_t number(self, int32_t f, int32_t n) noexcept nogil:
         """Number feature f among the n of the node, if it is new; return how many there are then."""
         if self.local_of[f] >= 0:
