@@ -238,7 +238,11 @@ def learn_rescoring(
         f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
         f"weight {fitted.weight:.3g}"
         + (", nodes are smoothed" if fitted.smoothing else "")
-        + (f", by {len(fitted.values)} of {len(similarities.values)} values" if fitted.is_pruned else "")
+        + (
+            f", centroids keep {len(fitted.values)} of {len(similarities.values)} values"
+            if fitted.is_pruned
+            else ""
+        )
     )
     return fitted
 
