@@ -234,15 +234,11 @@ def learn_rescoring(
     if whitening is None:
         pruned, _, after_pruned = choose_coefficients(fitted.pruned(), trees, *about)
         fitted = pruned if after_pruned < loss else fitted
+    smoothed = ", nodes are smoothed" if fitted.smoothing else ""
+    kept, known = len(fitted.values), len(similarities.values)
     progress.say(
         f"up to {fitted.most} likely classes are scored again: power {fitted.power:.3g}, "
-        f"weight {fitted.weight:.3g}"
-        + (", nodes are smoothed" if fitted.smoothing else "")
-        + (
-            f", centroids keep {len(fitted.values)} of {len(similarities.values)} values"
-            if fitted.is_pruned
-            else ""
-        )
+        f"weight {fitted.weight:.3g}{smoothed}, {kept} of {known} values kept"
     )
     return fitted
 
