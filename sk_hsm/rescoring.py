@@ -121,14 +121,17 @@ class Rescoring(FlatArrays):
 
     def pruned(self) -> Rescoring:
         """With features only that count for KEPT of the class's largest or more; not of white rows."""
-        size = np.abs(self.values) * np.sqrt(self.feature_weights)[self.features]
+        size = np.sqrt(self.feature_weights)[self.features]
+        size *= self.values
+        np.abs(size, out=size)
         counts = np.diff(self.starts)
         some = counts > 0
         firsts = self.starts[:-1][some]
         largest = np.maximum.reduceat(size, firsts) if len(size) else size
         # those at the bound are kept whichever way sums were rounded
         kept = size >= np.repeat((1 - 1e-4) * KEPT * largest, counts[some])
-        counts[some] = np.add.reduceat(kept, firsts, dtype=np.int64) if len(size) else 0
+        del size
+        counts[some] = np.add.reduceat(kept, firsts, dtype=np.int64) if len(kept) else 0
         sums = (self.values[kept], self.features[kept], index_array(offsets(counts)))
         sums = sparse.csr_array(sums, shape=(len(counts), self.n_features))
         new = _of_sums(sums, np.zeros(len(counts), np.int32), self.feature_weights).to_arrays()
