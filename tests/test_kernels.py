@@ -206,6 +206,7 @@ def random_similarities(rng, n_classes, n_features, is_white):
         feature_weights=rng.random(0 if is_white else n_features).astype(np.float32) + 0.5,
         coefficients=np.ones(2),
         reach=np.array(FEW),
+        kept=np.zeros(1),
     )
     return Rescoring(arrays)
 
