@@ -119,6 +119,12 @@ class Rescoring(FlatArrays):
     def with_reach(self, most: float, least: float, smoothing: float) -> Rescoring:
         return Rescoring(self.to_arrays() | {"reach": np.array([most, least, smoothing])})
 
+    def chosen_as(self, other: Rescoring) -> Rescoring:
+        """With the other's coefficients, reach and share that is kept; `updated` then keeps that share."""
+        return Rescoring(
+            self.to_arrays() | {name: getattr(other, name) for name in ("coefficients", "reach", "kept")}
+        )
+
     def pruned(self) -> Rescoring:
         """With features only that count for KEPT of the class's largest or more; not of white rows."""
         size = np.sqrt(self.feature_weights)[self.features]
@@ -134,10 +140,9 @@ class Rescoring(FlatArrays):
         counts[some] = np.add.reduceat(kept, firsts, dtype=np.int64) if len(kept) else 0
         sums = (self.values[kept], self.features[kept], index_array(offsets(counts)))
         sums = sparse.csr_array(sums, shape=(len(counts), self.n_features))
-        new = _of_sums(sums, np.zeros(len(counts), np.int32), self.feature_weights).to_arrays()
-        new["lengths"] = new["lengths"] * self.lengths
-        known = {"coefficients": self.coefficients, "reach": self.reach, "kept": np.array([KEPT])}
-        return Rescoring(new | known)
+        new = _of_sums(sums, np.zeros(len(counts), np.int32), self.feature_weights).chosen_as(self)
+        lengths = new.lengths * self.lengths
+        return Rescoring(new.to_arrays() | {"lengths": lengths, "kept": np.array([KEPT])})
 
     def apply(
         self,
@@ -178,7 +183,7 @@ def updated(
     whitening: NDArray[np.float64] | None,
     n_jobs: int | None,
 ) -> Rescoring:
-    """With the rows of another batch, as they are; features keep their weights."""
+    """With the rows of another batch, as they are; features keep their weights, and it stays pruned."""
     X = X if whitening is None else whitened(X, whitening)
     sums, exponent = _sums(X, y, weights, len(rescoring.biases), whitening, n_jobs)
     known, met = rescoring.lengths > 0, np.bincount(y, minlength=len(exponent)) > 0
@@ -196,8 +201,7 @@ def updated(
             white = before.toarray() @ np.linalg.inv(whitening[:-1]).T.astype(np.float32)
         white += more.toarray()
         new = _of_white(white, largest, whitening)
-    new = new.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
-    return new.pruned() if rescoring.is_pruned else new
+    return new.chosen_as(rescoring).pruned() if rescoring.is_pruned else new.chosen_as(rescoring)
 
 
 def _sums(

@@ -170,7 +170,9 @@ def train_trees(
         n_held = rows.weights[held].sum()
         if n_held > NEGLIGIBLE * rows.weights.sum():
             if rescoring is not None:
-                rescoring = of_all_rows(rescoring, similarities, asked, n_held, whitening, params["n_jobs"])
+                more = asked.weights * (n_held / asked.weights.sum())
+                known_as = similarities.chosen_as(rescoring)  # whole, so that rows add up before it is pruned
+                rescoring = updated(known_as, asked.X, asked.y, more, whitening, params["n_jobs"])
             trained = [
                 train_again(rows, held, *each, params, progress) for each in zip(trained, seeds, strict=True)
             ]
@@ -241,21 +243,6 @@ def learn_rescoring(
         f"weight {fitted.weight:.3g}{smoothed}, {kept} of {known} values kept"
     )
     return fitted
-
-
-def of_all_rows(
-    rescoring: Rescoring,
-    similarities: Rescoring,
-    asked: Rows,
-    n_held: float,
-    whitening: NDArray[np.float64] | None,
-    n_jobs: int | None,
-) -> Rescoring:
-    """What has been learned of similarities, which know the others, with the rows held out, too."""
-    known = similarities.with_coefficients(rescoring.power, rescoring.weight).with_reach(*rescoring.reach)
-    weights = asked.weights * (n_held / asked.weights.sum())
-    full = updated(known, asked.X, asked.y, weights, whitening, n_jobs)
-    return full.pruned() if rescoring.is_pruned else full
 
 
 def train_again(
