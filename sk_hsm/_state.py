@@ -19,7 +19,7 @@ from .packed_weights import MARGIN, PackedWeights
 from .rescoring import Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 8
+FORMAT = 9
 
 RESCORING_TYPES = {
     "starts": np.int64, "features": np.int32, "values": np.float32, "biases": np.float32,

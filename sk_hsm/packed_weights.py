@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels.packing import count_entries, pack_weights, unpack_node
+from ._kernels.packing import choose_tags, pack_weights, unpack_node
 from .node_weights import FlatArrays, NodeWeights, offsets
 
-BITS = np.array([4, 6, 16, 32])  # that a feature's integers may have
+FEW = 4  # children that an entry may have integers of alone
+BITS = np.array([4, 6, 16, 32])  # that integers of all children may have
+TAG_BITS = 3  # to tell these apart
 FILLED = 4  # entries of a bucket, at most, on average
 MARGIN = 64  # kernels read so many bytes beyond the entries
 
@@ -16,13 +18,15 @@ MARGIN = 64  # kernels read so many bytes beyond the entries
 class PackedWeights(FlatArrays):
     """What NodeWeights holds, in a tenth of the memory: weights are multiples of `step`.
 
-    An entry is a feature of a node: a header of 2 or 4 bytes and one integer for each child, of
-    4, 6 or 16 bits as the largest needs, or 32 of a float. Features whose weights are all below
-    two steps have none.
-    A feature's key is ``feature * HASH_FACTOR`` modulo ``2 ** id_bits``. Its leading bits
-    name the bucket, the header holds the other ``shifts[v]`` bits and, lowest, the number of
-    bits in BITS. Entries of bucket ``b`` of node ``v`` begin at byte
-    ``entry_ptr[v] + buckets[bucket_ptr[v] + b]`` and end where those of the next begin.
+    An entry is a feature of a node: an integer for each child, of 4, 6 or 16 bits as the largest needs, or 32
+    of a float. Where all but one to FEW children have the same, the entry holds only theirs, less what the
+    others have: a softmax is the same if all logits are less by one number. A child then takes a byte for its
+    position and one for its integer. Features whose weights are all below two steps, or the same, have none.
+    A feature's key is ``feature * HASH_FACTOR`` modulo ``2 ** id_bits``. Its leading bits name the bucket; a
+    header of 2 or 4 bytes holds the other ``shifts[v]`` bits and, in the lowest TAG_BITS, which of these an
+    entry is. Bucket ``b`` of node ``v`` begins at byte ``entry_ptr[v] + buckets[bucket_ptr[v] + b]`` and ends
+    where the next begins. Its entries follow each other from there, and their headers from its end backwards:
+    to find a feature, only headers are read.
     Biases are not rounded: they are the `lines` of a NodeWeights without features.
     """
 
@@ -48,13 +52,14 @@ class PackedWeights(FlatArrays):
         arities = np.diff(child_ptr)
         biases = NodeWeights.of_sizes(np.zeros(len(arities), np.int64), arities)
         biases.lines[:] = weights.lines[_bias_lines(weights.line_ptr[:-1], np.diff(biases.line_ptr))]
-        counts = np.zeros((len(arities), len(BITS)), dtype=np.int64)
-        count_entries(weights, child_ptr, step, counts)
+        counts = np.zeros((len(arities), FEW + len(BITS)), dtype=np.int64)
+        tags = np.empty(len(weights.keys), dtype=np.int8)
+        choose_tags(weights, child_ptr, step, tags, counts)
         id_bits = max(1, int(n_features - 1).bit_length())
         bits = np.ceil(np.log2(np.maximum(counts.sum(axis=1) / FILLED, 1))).astype(np.int64)
-        bits = np.clip(bits, max(0, id_bits - 30), id_bits)  # what is left of a key has two bits to spare
-        header = np.where(id_bits - bits <= 14, 2, 4)
-        sizes = np.sum(counts * (header[:, None] + _integer_bytes(arities)), axis=1)
+        bits = np.clip(bits, max(0, id_bits + TAG_BITS - 32), id_bits)
+        header = np.where(id_bits - bits + TAG_BITS <= 16, 2, 4)
+        sizes = np.sum(counts * (header[:, None] + _entry_bytes(arities)), axis=1)
         if sizes.max(initial=0) >= 2**32:
             raise ValueError(
                 f"a node of {sizes.max() / 2**30:.1f} GiB is too large to round, 4 GiB is the most: "
@@ -74,7 +79,7 @@ class PackedWeights(FlatArrays):
                 scale=np.array([step, id_bits], dtype=np.float64),
             )
         )
-        pack_weights(weights, child_ptr, packed)
+        pack_weights(weights, child_ptr, tags, packed)
         return packed
 
     @property
@@ -108,8 +113,9 @@ def _bias_lines(first: NDArray[np.int64], n_lines: NDArray[np.int64]) -> NDArray
     return np.repeat(first - (ends - n_lines), n_lines) + np.arange(ends[-1] if len(ends) else 0)
 
 
-def _integer_bytes(arities: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Of an entry's integers: (n_nodes, len(BITS)). Each sixteen children begin a byte."""
+def _entry_bytes(arities: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of an entry without its header: (n_nodes, FEW + len(BITS)). Each sixteen children begin a byte."""
     full, rest = arities[:, None] // 16, arities[:, None] % 16
     half, quarter = -(-rest // 2), -(-rest // 4)
-    return full * 2 * BITS + np.hstack([half, half + quarter, 2 * rest, 4 * rest])
+    few = np.broadcast_to(2 * np.arange(1, FEW + 1), (len(arities), FEW))
+    return np.hstack([few, full * 2 * BITS + np.hstack([half, half + quarter, 2 * rest, 4 * rest])])

@@ -745,28 +745,34 @@ STEPS = [1e-6, 1e-4, 0.01, 0.2, 1.0, 5.0]
 @settings(max_examples=100, deadline=None)
 @given(SEEDS, st.sampled_from(ARITIES), st.sampled_from(STEPS), st.sampled_from([20, 1 << 17, 2**31 - 1]))
 def test_packing(seed, arity, step, n_features):
-    """Entries are those of the twin, and give the rounded weights back."""
+    """Entries are those of the twin, and give the rounded weights back, a feature's less by one number."""
     problem = random_problem(seed, arity, max_iter=1)
     weights, _, _ = trained(nodes, problem, np.arange(problem.tree.n_inner))
     weights.lines *= np.random.default_rng(seed).choice([0, 1, 30], (len(weights.lines), 1))
-    child_ptr, counts = problem.tree.child_ptr, np.zeros((2, problem.tree.n_inner, 4), np.int64)
-    for module, out in zip((packing, reference), counts, strict=True):
-        module.count_entries(weights, child_ptr, step, out)
+    child_ptr, counts = problem.tree.child_ptr, np.zeros((2, problem.tree.n_inner, 8), np.int64)
+    tags = np.empty((2, len(weights.keys)), dtype=np.int8)
+    for module, *out in zip((packing, reference), tags, counts, strict=True):
+        module.choose_tags(weights, child_ptr, step, *out)
+    np.testing.assert_array_equal(*tags)
     np.testing.assert_array_equal(*counts)
     packed = PackedWeights.of(weights, child_ptr, n_features, step)
     twin = PackedWeights({name: array.copy() for name, array in packed.to_arrays().items()})
     twin.entries[:], twin.buckets[:] = 0, 7
-    reference.pack_weights(weights, child_ptr, twin)
+    reference.pack_weights(weights, child_ptr, tags[0], twin)
     np.testing.assert_array_equal(packed.entries, twin.entries)
     np.testing.assert_array_equal(packed.buckets, twin.buckets)
     for v, n_children in enumerate(np.diff(child_ptr)):
         features, W, bias = weights.node(v, n_children)
-        rounded = np.float32(step) * np.rint(W / np.float32(step))
+        integers = np.rint(W / np.float32(step)).astype(np.float64)
         got, got_W, got_bias = packed.node(v, n_children)
-        kept = np.flatnonzero(np.abs(W).max(axis=1, initial=0) >= 2 * np.float32(step))
+        differ = np.ptp(integers, axis=1) > 0
+        kept = np.flatnonzero((np.abs(W).max(axis=1, initial=0) >= 2 * np.float32(step)) & differ)
         kept = kept[np.argsort(features[kept])]
         np.testing.assert_array_equal(np.sort(got), features[kept])
-        np.testing.assert_array_equal(got_W[np.argsort(got)], rounded[kept])
+        some = got_W[np.argsort(got)]
+        is_same = (some == np.float32(step) * integers[kept].astype(np.float32)).all(axis=1)
+        less = integers[kept] - np.rint(some / np.float32(step))
+        assert np.all(is_same | (np.ptp(less, axis=1) == 0))
         np.testing.assert_array_equal(got_bias, bias)
         out = np.empty_like(got), np.empty_like(got_W)
         reference.unpack_node(packed, v, int(n_children), *out)

@@ -17,7 +17,7 @@ from sk_hsm import HierarchicalSoftmaxClassifier
 
 RESULTS = Path(__file__).parent / "results" / "rounding.json"
 DATA = ["nextitem_ml100k", "lemma_ru_10k", "lemma_ru", "lemma_pl_noun"]
-ROUNDINGS = [None, 0.1, 0.3, 0.5]
+ROUNDINGS = [None, 0.1, 0.3, 0.5, 0.7]
 REPEATS = 3
 COLUMNS = {
     "model MB": ("model_mb", ".1f"),

@@ -4,14 +4,15 @@
 What they compute is specified by the twins of the kernels that use them.
 """
 from libc.math cimport INFINITY, NAN, exp, log
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-from .packing cimport find_entry, measure_entries, prefetch_bucket, prefetch_entries
+from .packing cimport N_TAGS, bits_of_tag, find_entry, measure_entries, prefetch_bucket, prefetch_entries
 from .vectors cimport dot
 
 cdef extern from "packed.h" nogil:
+    enum: FEW
     int chunk_bytes(int n, int bits)
     void unpack_chunk(float* out, const uint8_t* packed, int n, int bits)
 
@@ -154,22 +155,41 @@ cdef void add_entries(
 ) noexcept nogil:
     """add_lines, of packed weights."""
     cdef const uint8_t* entry
-    cdef float[16] chunk
-    cdef int64_t sizes[4]
-    cdef int i, c, size, bits
+    cdef int64_t sizes[N_TAGS]
+    cdef int i, tag
     measure_entries(&m.packed, node, arity, sizes)
     for i in range(n):
         prefetch_bucket(&m.packed, node, features[i])
     for i in range(n):
         prefetch_entries(&m.packed, node, features[i])
     for i in range(n):
-        entry = find_entry(&m.packed, node, sizes, features[i], &bits)
-        if entry != NULL:
-            for c in range(n_lines):
-                size = min(LINE, arity - c * LINE)
-                unpack_chunk(chunk, entry, size, bits)
-                line_axpy(logit + c * LINE, m.step * values[i], chunk)
-                entry += chunk_bytes(size, bits)
+        entry = find_entry(&m.packed, node, sizes, features[i], &tag)
+        if entry == NULL:
+            continue
+        if tag < FEW:
+            add_few(logit, arity, m.step * values[i], entry, tag + 1)
+        else:
+            add_all(logit, arity, n_lines, m.step * values[i], entry, bits_of_tag(tag))
+
+
+cdef inline void add_few(float* logit, int arity, float a, const uint8_t* entry, int n) noexcept nogil:
+    """logit += a times the integers of n children."""
+    cdef int i
+    for i in range(n):
+        if entry[2 * i] < arity:
+            logit[entry[2 * i]] += a * <int8_t>entry[2 * i + 1]
+
+
+cdef inline void add_all(
+    float* logit, int arity, int n_lines, float a, const uint8_t* entry, int bits
+) noexcept nogil:
+    cdef float[16] chunk
+    cdef int c, size
+    for c in range(n_lines):
+        size = min(LINE, arity - c * LINE)
+        unpack_chunk(chunk, entry, size, bits)
+        line_axpy(logit + c * LINE, a, chunk)
+        entry += chunk_bytes(size, bits)
 
 
 cdef void add_weights(

@@ -14,7 +14,7 @@ from .embedding import train_rows
 from .flat import train_flat_rows
 from .forests import add_log_proba, average_top_k
 from .nodes import NodeTrainer
-from .packing import count_entries, pack_weights, unpack_node
+from .packing import choose_tags, pack_weights, unpack_node
 from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
@@ -33,9 +33,9 @@ __all__ = [
     "ascend_dual",
     "average_top_k",
     "best_of_scores",
+    "choose_tags",
     "contract_binary",
     "count_columns",
-    "count_entries",
     "count_nonzeros",
     "draw_classes",
     "hash_rows",

@@ -2,50 +2,64 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from ._common import HASH_FACTOR, LINE
 
+FEW, MOST_CHILDREN = 4, 256
 BITS = 4, 6, 16, 32
 MOST = 7, 31, 32767
+N_TAGS = FEW + len(BITS)
 WIDE = {16: np.int16, 32: np.float32}
 
 
-def count_entries(weights, child_ptr, step, counts):
-    """How many features of each node need integers of 4, 6, 16 and 32 bits.
+def choose_tags(weights, child_ptr, step, tags, counts):
+    """How features are stored, and how many entries each node has of each tag.
 
-    Weights are divided by step and rounded, half to even. 4 bits hold magnitudes up to 7, 6
-    bits up to 31, 16 bits up to 32767; those of 32 bits are float32. Features
-    whose weights are all below two steps are left out.
+    Weights are divided by step and rounded, half to even. Tags from 4 on are of entries with integers of all
+    children, of 4 bits, which hold magnitudes up to 7, of 6 bits up to 31, of 16 bits up to 32767, or
+    float32. Tags 0 to 3 are of those with integers of 1 to 4 children alone, less what all others have: they
+    are taken where they need fewer bytes, if no difference is above 127 and no child above the 256th.
+    Features whose weights are all below two steps, or whose integers are the same, are left out: tag -1.
 
     weights : a NodeWeights.
     step : float32.
-    counts : (n_inner, 4) int64, in and out: they are added.
+    tags : (n_keys,) int8, out.
+    counts : (n_inner, 8) int64, in and out: they are added.
     """
     for v in range(len(counts)):
-        for q in _integers(weights, child_ptr, step, v)[1]:
-            counts[v, _size(q)] += 1
+        _, W, _ = weights.node(v, int(child_ptr[v + 1] - child_ptr[v]))
+        tags[weights.key_ptr[v] : weights.key_ptr[v + 1]] = [_integers(w, step)[0] for w in W]
+        for tag in tags[weights.key_ptr[v] : weights.key_ptr[v + 1]]:
+            counts[v, tag] += tag >= 0
 
 
-def pack_weights(weights, child_ptr, packed):
-    """Write the entries of all nodes, in a bucket in the order of the features in weights.
+def pack_weights(weights, child_ptr, tags, packed):
+    """Write the entries of all nodes, in a bucket in the order of the features in weights; headers backwards.
 
-    Sixteen children begin a new byte. Of integers of 4 bits, where n children take m bytes,
-    byte j holds that of child j, and in its upper half that of child j + m. Those of 6 bits
-    are their lower 4 bits so, and then their upper 2: where n children take m bytes, byte j
-    holds those of the children j, j + m, j + 2m and j + 3m, from its lowest bits up. Those
-    of 4 and 6 bits are stored with half their range added.
+    Those of few children are a byte for each one's position and one for its integer, an int8. Else sixteen
+    children begin a new byte. Of integers of 4 bits, where n children take m bytes, byte j holds that of
+    child j, and in its upper half that of child j + m. Those of 6 bits are their lower 4 bits so, and then
+    their upper 2: where n children take m bytes, byte j holds those of the children j, j + m, j + 2m and
+    j + 3m, from its lowest bits up. Those of 4 and 6 bits are stored with half their range added.
 
+    tags : of choose_tags.
     packed : a PackedWeights of the right sizes; its entries and buckets are written.
     """
     for v in range(len(packed.shifts)):
-        features, integers = _integers(weights, child_ptr, np.float32(packed.step), v)
         shift = int(packed.shifts[v])
-        keys = features.astype(np.uint64) * int(HASH_FACTOR) % 2**packed.id_bits
-        buckets = [b"" for _ in range(packed.bucket_ptr[v + 1] - packed.bucket_ptr[v] - 1)]
-        for key, q in zip(keys.tolist(), integers, strict=True):
-            head = (key % 2**shift) << 2 | _size(q)
-            buckets[key >> shift] += head.to_bytes(2 if shift <= 14 else 4, "little") + _packed(q)
+        buckets, headers = ([b""] * (packed.bucket_ptr[v + 1] - packed.bucket_ptr[v] - 1) for _ in range(2))
+        features, W, _ = weights.node(v, int(child_ptr[v + 1] - child_ptr[v]))
+        kept = np.flatnonzero(tags[weights.key_ptr[v] : weights.key_ptr[v + 1]] >= 0)
+        for feature, w in zip(features[kept].tolist(), W[kept], strict=True):
+            tag, q = _integers(w, np.float32(packed.step))
+            key = feature * int(HASH_FACTOR) % 2**packed.id_bits
+            head = (key % 2**shift) * N_TAGS + tag
+            buckets[key >> shift] += _packed(tag, q)
+            headers[key >> shift] = head.to_bytes(_header(shift), "little") + headers[key >> shift]
+        buckets = [entries + heads for entries, heads in zip(buckets, headers, strict=True)]
         ends = np.cumsum([0, *map(len, buckets)])
         packed.buckets[packed.bucket_ptr[v] : packed.bucket_ptr[v + 1]] = ends
         first = packed.entry_ptr[v]
@@ -57,37 +71,47 @@ def unpack_node(packed, v, arity, features, weights):
 
     packed : a PackedWeights.
     features : (n_entries,) int32, out.
-    weights : (n_entries, arity) float32, out: step times the integers.
+    weights : (n_entries, arity) float32, out: step times the integers, zero for those of few that have none.
     """
     shift, inverse = int(packed.shifts[v]), pow(int(HASH_FACTOR), -1, 2**32)
     entries = packed.entries[packed.entry_ptr[v] : packed.entry_ptr[v + 1]].tobytes()
-    ends = packed.buckets[packed.bucket_ptr[v] : packed.bucket_ptr[v + 1]].astype(int)
-    n_header, at = 2 if shift <= 14 else 4, 0
-    for i in range(len(features)):
-        bucket = np.searchsorted(ends, at, side="right") - 1
-        head, at = int.from_bytes(entries[at : at + n_header], "little"), at + n_header
-        features[i] = (int(bucket) << shift | head >> 2) * inverse % 2**packed.id_bits
-        for first in range(0, arity, LINE):
-            n, bits = min(LINE, arity - first), BITS[head % 4]
-            q, n_bytes = _unpacked(entries[at:], n, bits)
+    ends = packed.buckets[packed.bucket_ptr[v] : packed.bucket_ptr[v + 1]].tolist()
+    i = 0
+    for bucket, (at, head_at) in enumerate(pairwise(ends)):
+        while at < head_at:
+            head_at -= _header(shift)
+            head = int.from_bytes(entries[head_at : head_at + _header(shift)], "little")
+            features[i] = (bucket << shift | head // N_TAGS) * inverse % 2**packed.id_bits
+            q, n_bytes = _unpacked(entries[at:], arity, head % N_TAGS)
+            weights[i] = np.float32(packed.step) * q.astype(np.float32)
             at += n_bytes
-            weights[i, first : first + n] = np.float32(packed.step) * q.astype(np.float32)
+            i += 1
 
 
-def _integers(weights, child_ptr, step, v):
-    """The features of a node that are kept, and their integers."""
-    features, W, _ = weights.node(v, int(child_ptr[v + 1] - child_ptr[v]))
-    kept = np.abs(W).max(axis=1, initial=0) >= 2 * np.float32(step)
-    return features[kept], np.rint(W[kept] / np.float32(step))
+def _header(shift):
+    """How many bytes hold so many bits and a tag."""
+    return 2 if shift <= 13 else 4
 
 
-def _size(q):
-    """The number of the least bits that hold them."""
-    return int(np.searchsorted(MOST, np.abs(q).max()))
+def _integers(w, step):
+    """The tag of an entry, and what it holds: differences from the commonest integer, if few have another."""
+    if np.abs(w).max() < 2 * np.float32(step):
+        return -1, None
+    q = np.rint(w / np.float32(step)) + np.float32(0)  # -0 is 0
+    values, first, counts = np.unique(q, return_index=True, return_counts=True)
+    less = q - values[np.lexsort([first, -counts])[0]]
+    few = np.count_nonzero(less)
+    tag = FEW + int(np.searchsorted(MOST, np.abs(q).max()))
+    is_shorter = few <= FEW and 2 * few < len(_packed(tag, q))
+    if is_shorter and np.abs(less).max() <= 127 and len(q) <= MOST_CHILDREN:
+        return int(few) - 1, less
+    return tag, q
 
 
-def _packed(q):
-    bits, chunks = BITS[_size(q)], []
+def _packed(tag, q):
+    if tag < FEW:
+        return b"".join(bytes([c, int(q[c]) % 256]) for c in np.flatnonzero(q))
+    bits, chunks = BITS[tag - FEW], []
     for first in range(0, len(q), LINE):
         chunk = q[first : first + LINE]
         if bits > 6:
@@ -105,7 +129,22 @@ def _planes(codes, bits):
     return np.bincount(at % m, weights=codes << (bits * (at // m)), minlength=m).astype(np.uint8).tobytes()
 
 
-def _unpacked(entry, n, bits):
+def _unpacked(entry, arity, tag):
+    """The integers of all children, and how many bytes they take."""
+    if tag < FEW:
+        pairs = np.frombuffer(entry[: 2 * (tag + 1)], np.uint8).reshape(-1, 2)
+        q = np.zeros(arity)
+        q[pairs[:, 0]] = pairs[:, 1].view(np.int8)
+        return q, pairs.size
+    chunks, at = [], 0
+    for first in range(0, arity, LINE):
+        q, size = _unpacked_chunk(entry[at:], min(LINE, arity - first), BITS[tag - FEW])
+        chunks.append(q)
+        at += size
+    return np.concatenate(chunks), at
+
+
+def _unpacked_chunk(entry, n, bits):
     """n integers, and how many bytes they take."""
     if bits > 6:
         size = n * bits // 8
