@@ -8,8 +8,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
 
 from sk_hsm import clusters
-from sk_hsm.clusters import Classes, divide, k_means, lloyd
+from sk_hsm.clusters import divide, k_means
 from sk_hsm.tree_builders import huffman_tree, kmeans_tree
+from sk_hsm.validation import kernel_rows
 
 
 def directions(n=600, d=8, seed=0):
@@ -30,35 +31,18 @@ def children(tree):
     return np.array([tree.path(label)[1][0] for label in tree.leaf_labels])
 
 
-def lloyd_by_hand(points, mass, centers, rounds):
-    for _ in range(rounds):
-        cluster = np.array([max(range(len(centers)), key=lambda c: centers[c] @ x) for x in points])
-        sums = [mass[cluster == c] @ points[cluster == c] for c in range(len(centers))]
-        centers = np.array([total / np.linalg.norm(total) for total in sums])
-    cosines = points @ centers.T
-    return sum(np.linalg.norm(total) for total in sums), centers, cosines.argmax(axis=1)
-
-
-@pytest.mark.parametrize("rounds", [1, 2, 5])
-@pytest.mark.parametrize("as_sparse", [False, True])
-def test_lloyd_by_the_formula(rounds, as_sparse, monkeypatch):
-    monkeypatch.setattr(clusters, "ITERATIONS", rounds)
-    monkeypatch.setattr(clusters, "TOL", -1)  # every round
-    monkeypatch.setattr(clusters, "AT_ONCE", 100)
-    points, mass = directions(60), np.random.default_rng(1).random(60).astype(np.float32)
-    got = lloyd(sparse.csr_array(points) if as_sparse else points, mass, points[:4])
-    expected = lloyd_by_hand(points.astype(float), mass.astype(float), points[:4].astype(float), rounds)
-    assert got[0] == pytest.approx(expected[0], rel=1e-6)
-    np.testing.assert_allclose(got[1], expected[1], atol=1e-6)
-    np.testing.assert_array_equal(got[2], expected[2])
+def points_of(X, mass=None):
+    """What kernels need of classes with these centroids."""
+    mass = np.ones(len(X)) if mass is None else mass
+    return *kernel_rows(sparse.csr_array(X)), mass.astype(np.float32), X.shape[1]
 
 
 def test_k_means_takes_the_best_start(monkeypatch):
-    points, mass = directions(200), np.ones(200, np.float32)
+    points = directions(200)
 
     def score(n_init, seed):
         monkeypatch.setattr(clusters, "N_INIT", n_init)
-        cluster = k_means(points, mass, 10, np.random.default_rng(seed))
+        cluster = k_means(points_of(points), np.arange(200, dtype=np.int32), 10, np.random.default_rng(seed))
         return sum(np.linalg.norm(points[cluster == c].sum(axis=0)) for c in range(10))
 
     assert np.mean([score(5, seed) for seed in range(20)]) > np.mean([score(1, seed) for seed in range(20)])
@@ -68,7 +52,7 @@ def test_k_means_of_many_points_starts_from_some(monkeypatch):
     monkeypatch.setattr(clusters, "SAMPLE", 100)
     rng = np.random.default_rng(0)
     points = normalize(np.eye(6)[np.arange(3000) % 6] + rng.normal(scale=0.05, size=(3000, 6)))
-    cluster = k_means(points.astype(np.float32), np.ones(3000, np.float32), 6, rng)
+    cluster = k_means(points_of(points.astype(np.float32)), np.arange(3000, dtype=np.int32), 6, rng)
     assert len(set(cluster[:6])) == 6
     np.testing.assert_array_equal(cluster, cluster[np.arange(3000) % 6])
 
@@ -147,9 +131,8 @@ def test_a_cluster_of_more_than_half_is_cut_in_two():
     points = directions(2000)
     points[:1200] = normalize(points[0] + 0.01 * directions(1200, seed=1))
     order, depth = np.arange(2000, dtype=np.int32), np.zeros(2000, dtype=np.int32)
-    ones = np.ones(2000, dtype=np.float32)
     with Parallel() as parallel:
-        left = divide(Classes(points, ones, ones), 4, order, depth, 0, parallel)
+        left = divide(points_of(points), np.ones(2000), 4, order, depth, 0, parallel)
     (lo, hi, level), *others = sorted(left, key=lambda node: node[0] - node[1])
     assert level == 1
     assert set(range(1200)) <= set(order[lo:hi].tolist())

@@ -17,6 +17,7 @@ from scipy.special import logsumexp, xlogy
 from sk_hsm import LabelTree
 from sk_hsm._kernels import (
     ascent,
+    clusters,
     cuts,
     embedding,
     flat,
@@ -46,6 +47,7 @@ ARITIES = [2, 3, 16, 17, 40]
 SEEDS = st.integers(0, 2**32 - 1)
 MODULES = [
     ascent,
+    clusters,
     cuts,
     embedding,
     flat,
@@ -1168,6 +1170,25 @@ def test_kmeans_split_divides_the_slice(seed, n_classes, whole, slack):
     if whole and hi - lo > 1:
         tree = LabelTree._from_boundaries(np.arange(hi - lo), depth[lo:hi] - 2)
         assert tree.arity == 2
+
+
+# -- clusters.pyx -----------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(SEEDS, st.sampled_from([2, 3, 16, 17, 40]), st.integers(1, 3), st.booleans(), st.integers(0, 8))
+def test_kmeans_clusters(seed, n_clusters, n_starts, with_sample, max_iter):
+    """Of classes some of which are the same, or zero, so that clusters become empty."""
+    rng = np.random.default_rng(seed)
+    centroids = random_centroids(rng, 150, 12, n_copies=30)
+    classes = rng.permutation(150)[:120].astype(np.int32)
+    sample = rng.permutation(classes)[:60] if with_sample else classes
+    starts = np.array([rng.permutation(sample)[:n_clusters] for _ in range(n_starts)])
+    found = np.full((2, 120), -7, dtype=np.int32)
+    for module, out in zip((clusters, reference), found, strict=True):
+        module.kmeans_clusters(*centroids, classes, sample, starts, max_iter, 0.01, out)
+    np.testing.assert_array_equal(*found)
+    assert found.min() >= 0 and found.max() < n_clusters
 
 
 def random_boundaries(rng, n):

@@ -9,6 +9,7 @@ Rows are CSR arrays without duplicates: row i has the values ``data[indptr[i]:in
 """
 
 from .ascent import ascend_dual
+from .clusters import kmeans_clusters
 from .cuts import kmeans_split
 from .embedding import train_rows
 from .flat import train_flat_rows
@@ -41,6 +42,7 @@ __all__ = [
     "hash_rows",
     "huffman_parents",
     "is_plain",
+    "kmeans_clusters",
     "kmeans_split",
     "log_totals",
     "pack_weights",
