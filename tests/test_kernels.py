@@ -343,7 +343,11 @@ def test_sum_magnitudes_and_count_nonzeros(seed, n_rows, n_features):
 def test_count_columns_and_sum_rows(seed, n_rows, n_groups, n_features):
     rng = np.random.default_rng(seed)
     matrix = sparse.random_array(
-        (n_rows, n_features), density=0.3, random_state=rng, format="csr", dtype=np.float32
+        (n_rows, n_features),
+        density=rng.choice([0.3, 0.9, 1]),
+        random_state=rng,
+        format="csr",
+        dtype=np.float32,
     )
     matrix.data[::3] *= -1
     matrix.data[::7] = 0

@@ -6,7 +6,7 @@ Their specification is the function of the same name in ``reference``.
 from libc.float cimport FLT_MAX
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 import numpy as np
 
@@ -73,6 +73,10 @@ def count_columns(
         for i in range(counts.shape[0]):
             counts[i] = 0
             for k in range(group_ptr[i], group_ptr[i + 1]):
+                # no row has a column twice: one may have all
+                if indptr[members[k] + 1] - indptr[members[k]] == n_columns:
+                    counts[i] = n_columns
+                    break
                 for j in range(indptr[members[k]], indptr[members[k] + 1]):
                     counts[i] += last[indices[j]] != i
                     last[indices[j]] = i
@@ -128,15 +132,22 @@ def sum_rows(
     cdef double[::1] sums = np.empty(n_columns)
     cdef uint64_t[::1] filled = np.zeros((n_columns >> 6) + 1, dtype=np.uint64)
     cdef uint64_t[::1] some = np.zeros((n_columns >> 12) + 1, dtype=np.uint64)
+    cdef bint has_all
     cdef Columns has = Columns(&filled[0], &some[0], some.shape[0])
     with nogil:
         for i in range(group_ptr.shape[0] - 1):
+            has_all = sum_ptr[i + 1] - sum_ptr[i] == n_columns
+            if has_all:
+                memset(&sums[0], 0, n_columns * sizeof(double))
             for k in range(group_ptr[i], group_ptr[i + 1]):
                 for j in range(indptr[members[k]], indptr[members[k] + 1]):
-                    if mark(&has, indices[j]):
+                    if not has_all and mark(&has, indices[j]):
                         sums[indices[j]] = 0
                     sums[indices[j]] += scale[k] * data[j]
-            if sum_ptr[i] < sum_ptr[i + 1]:
+            if has_all:
+                for j in range(n_columns):
+                    sum_indices[sum_ptr[i] + j] = <int32_t>j
+            elif sum_ptr[i] < sum_ptr[i + 1]:
                 take_columns(&has, &sum_indices[sum_ptr[i]])
             for j in range(sum_ptr[i], sum_ptr[i + 1]):
                 sum_data[j] = <float>sums[sum_indices[j]]
