@@ -28,10 +28,10 @@ cdef enum:
 
 cdef extern from "lines.h" nogil:
     void prefetch(const float* address)
-    void row_logits(float* z, const float* bias, const float* weights,
-                    const int32_t* indices, const float* values, int64_t n, int width)
-    void row_update(float* weights, const float* step,
-                    const int32_t* indices, const float* values, int64_t n, int width)
+    void any_logits(float* z, const float* bias, const float* weights,
+                    const int32_t* indices, const float* values, int64_t n, int width, bint is_full)
+    void any_update(float* weights, const float* step,
+                    const int32_t* indices, const float* values, int64_t n, int width, bint is_full)
     float row_softmax(float* p, const float* z, int width)
     float row_divergence(const float* q, const float* z, float log_sum, int width)
     void row_step(float* q, const float* p, float* step, float a, float cost, float divergence, int width)
@@ -114,7 +114,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
         for k in range(n_active):
             i = active[k]
             nnz, indices, data = row_size(rows, i), row_indices(rows, i), row_data(rows, i)
-            row_logits(z, bias, weights, indices, data, nnz, width)
+            any_logits(z, bias, weights, indices, data, nnz, width, rows.n_full > 0)
             # the further ahead, the more is yet to be fetched that leads there
             if is_large and k + 1 < n_active:
                 fetch_weights(node, active[k + 1])
@@ -139,7 +139,7 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
             if measuring:
                 continue
             row_step(q, p, step, node.costs[i] * rows.square_norm[i], node.costs[i], divergence, width)
-            row_update(weights, step, indices, data, nnz, width)
+            any_update(weights, step, indices, data, nnz, width, rows.n_full > 0)
             if goal.fit_intercept:
                 for c in range(width):
                     bias[c] += step[c]

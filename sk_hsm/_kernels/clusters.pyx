@@ -14,8 +14,8 @@ cdef extern from "lines.h" nogil:
     int line_width(int arity)
     void prefetch(const float* address)
     float line_max(const float* x)
-    void row_logits(float* z, const float* bias, const float* weights,
-                    const int32_t* indices, const float* values, int64_t n, int width)
+    void any_logits(float* z, const float* bias, const float* weights,
+                    const int32_t* indices, const float* values, int64_t n, int width, bint is_full)
 
 # cosines closer than this are equal: the tree must not hang on rounding
 cdef double TIE = 1e-6
@@ -50,10 +50,10 @@ cdef void fetch(const Space* x, int32_t i) noexcept nogil:
 
 cdef int nearest_center(const Space* x, int32_t i, Py_ssize_t number) noexcept nogil:
     """The first center of largest cosine with a class; one in turn where all are at right angles to it."""
-    cdef int64_t first = x.indptr[i]
+    cdef int64_t first = x.indptr[i], n = x.indptr[i + 1] - first
     cdef int c
     cdef float best
-    row_logits(x.z, x.zeros, x.lines, x.indices + first, x.data + first, x.indptr[i + 1] - first, x.width)
+    any_logits(x.z, x.zeros, x.lines, x.indices + first, x.data + first, n, x.width, n == x.n_features)
     # what is behind the centers is below all cosines
     for c in range(x.n_centers, x.width):
         x.z[c] = -2

@@ -103,7 +103,7 @@ def pack_weights(weights, const int32_t[::1] child_ptr, const int8_t[::1] tags, 
     cdef const int32_t[::1] shifts = packed.shifts
     cdef float[::1] q = np.empty(np.diff(child_ptr).max(initial=1), np.float32)
     # where the next entry of a bucket is written, and its header
-    cdef uint32_t[:, ::1] ends = np.empty((2, np.diff(packed.bucket_ptr).max()), np.uint32)
+    cdef uint32_t[:, ::1] ends = np.empty((2, np.diff(packed.bucket_ptr).max(initial=1)), np.uint32)
     cdef int id_bits = packed.id_bits, arity, width, header, shift, tag, is_writing, c
     cdef float step = packed.step
     cdef Py_ssize_t v, k, b, n_buckets

@@ -11,9 +11,18 @@ from .nodes cimport NodeTrainer, room_in, see_children, train_from_here, write_g
 from .priors cimport N_PRIORS, Rows, row_data, row_indices, row_size
 
 cdef extern from "lines.h" nogil:
-    void row_logits(float* z, const float* bias, const float* weights,
-                    const int32_t* indices, const float* values, int64_t n, int width)
+    void any_logits(float* z, const float* bias, const float* weights,
+                    const int32_t* indices, const float* values, int64_t n, int width, bint is_full)
     float row_softmax(float* p, const float* z, int width)
+
+
+cdef void add_up(
+    const Rows* rows, Py_ssize_t i, float* z, const float* bias, const float* weights, int width
+) noexcept nogil:
+    """The logits of a row."""
+    any_logits(
+        z, bias, weights, row_indices(rows, i), row_data(rows, i), row_size(rows, i), width, rows.n_full > 0
+    )
 
 
 cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
@@ -23,9 +32,7 @@ cdef double held_out_loss(Node* node, Py_ssize_t first, Py_ssize_t last) noexcep
     cdef Py_ssize_t i
     cdef float log_sum
     for i in range(first, last):
-        row_logits(
-            node.z, node.bias, node.weights, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width
-        )
+        add_up(rows, i, node.z, node.bias, node.weights, node.width)
         log_sum = row_softmax(node.z + node.width, node.z, node.width)
         total += rows.weight[i] * (<double>log_sum - node.z[rows.child[i]])
     return total
@@ -44,7 +51,7 @@ cdef void guess_losses(
     memset(out, 0, n_scales * sizeof(double))
     for i in range(first, last):
         memset(zero, 0, node.width * sizeof(float))
-        row_logits(guessed, zero, node.guess, row_indices(rows, i), row_data(rows, i), row_size(rows, i), node.width)
+        add_up(rows, i, guessed, zero, node.guess, node.width)
         for k in range(n_scales):
             for c in range(node.width):
                 node.z[c] = node.bias[c] + <float>scale[k] * guessed[c]
