@@ -58,11 +58,20 @@ def cluster_centroids(
     at_once = are_divided_at_once(centroids, frequency, arity)
     if class_features is not None and class_share > 0:
         centroids = with_class_features(centroids, class_features, class_share)
+    centroids = of_used_columns(centroids)
     if len(seeds) == 1:
         return [cluster_once(centroids, at_once, frequency, arity, seeds[0], n_jobs)]
     return Parallel(n_jobs=n_jobs, require="sharedmem")(
         delayed(cluster_once)(centroids, at_once, frequency, arity, seed, 1) for seed in seeds
     )
+
+
+def of_used_columns(centroids: sparse.csr_array) -> sparse.csr_array:
+    """Without columns that no class has: sums are as long as rows."""
+    is_used = np.bincount(centroids.indices, minlength=1) > 0
+    columns = (np.cumsum(is_used, dtype=np.int32) - np.int32(1))[centroids.indices]
+    shape = len(centroids.indptr) - 1, max(np.count_nonzero(is_used), 1)
+    return sparse.csr_array((centroids.data, columns, centroids.indptr), shape=shape)
 
 
 def are_divided_at_once(centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int) -> bool:

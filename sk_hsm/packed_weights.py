@@ -19,9 +19,10 @@ class PackedWeights(FlatArrays):
     """What NodeWeights holds, in a tenth of the memory: weights are multiples of `step`.
 
     An entry is a feature of a node: an integer for each child, of 4, 6 or 16 bits as the largest needs, or 32
-    of a float. Where all but one to FEW children have the same, the entry holds only theirs, less what the
-    others have: a softmax is the same if all logits are less by one number. A child then takes a byte for its
-    position and one for its integer. Features whose weights are all below two steps, or the same, have none.
+    of a float. Where all but one to FEW of up to 256 children have the same, and it is shorter so, the entry
+    holds only theirs, less what the others have, if that is 127 at most: a softmax is the same if all logits
+    are less by one number. A child then takes a byte for its position and one for its integer. Features whose
+    weights are all below two steps, or the same, have none.
     A feature's key is ``feature * HASH_FACTOR`` modulo ``2 ** id_bits``. Its leading bits name the bucket; a
     header of 2 or 4 bytes holds the other ``shifts[v]`` bits and, in the lowest TAG_BITS, which of these an
     entry is. Bucket ``b`` of node ``v`` begins at byte ``entry_ptr[v] + buckets[bucket_ptr[v] + b]`` and ends

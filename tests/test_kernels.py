@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 from scipy.special import logsumexp, xlogy
+from sklearn.preprocessing import normalize
 
 from sk_hsm import LabelTree
 from sk_hsm._kernels import (
@@ -786,6 +787,28 @@ def test_packing(seed, arity, step, n_features):
         np.testing.assert_array_equal(out[1], got_W)
 
 
+@pytest.mark.parametrize("n_children", [2, 16, 17, 255, 256, 257, 300])
+def test_packing_of_few_children(n_children):
+    """The last of many children, too, and the largest difference that a byte holds."""
+    child_ptr = np.array([0, n_children], dtype=np.int32)
+    weights = NodeWeights.of_sizes(np.array([6]), np.array([n_children]))
+    W = np.full((6, n_children), -3, dtype=np.float32)
+    W[0, -1], W[1, -1], W[2, -1], W[4, [0, -1]], W[5] = 124, 125, -130, (3e38, 5), 0
+    W[5, n_children // 2] = -3e38
+    weights.fill(0, np.arange(6, dtype=np.int32), W, np.zeros(n_children, dtype=np.float32))
+    for step in (1.0, 1e-3):
+        packed = PackedWeights.of(weights, child_ptr, 6, step)
+        twin = PackedWeights({name: array.copy() for name, array in packed.to_arrays().items()})
+        tags, counts = np.empty(6, np.int8), np.zeros((1, 8), np.int64)
+        reference.choose_tags(weights, child_ptr, step, tags, counts)
+        reference.pack_weights(weights, child_ptr, tags, twin)
+        np.testing.assert_array_equal(packed.entries, twin.entries)
+        features, got, _ = packed.node(0, n_children)
+        assert set(features) == {0, 1, 2, 4, 5}  # all children have the same of feature 3
+        less = W[:3] - got[np.argsort(features)][:3]
+        np.testing.assert_allclose(less - less[:, [1]], 0, atol=1e-4)
+
+
 # -- paths.pyx --------------------------------------------------------------
 
 CASES = pytest.mark.parametrize(
@@ -1179,12 +1202,21 @@ def test_kmeans_split_divides_the_slice(seed, n_classes, whole, slack):
 # -- clusters.pyx -----------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
-@given(SEEDS, st.sampled_from([2, 3, 16, 17, 40]), st.integers(1, 3), st.booleans(), st.integers(0, 8))
-def test_kmeans_clusters(seed, n_clusters, n_starts, with_sample, max_iter):
-    """Of classes some of which are the same, or zero, so that clusters become empty."""
+@settings(max_examples=150, deadline=None)
+@given(
+    SEEDS, st.sampled_from([2, 3, 16, 17, 40]), st.integers(1, 3), st.booleans(), st.integers(0, 8),
+    st.sampled_from([1, 3, 12]), st.sampled_from([0.3, 1]),
+)  # fmt: skip
+def test_kmeans_clusters(seed, n_clusters, n_starts, with_sample, max_iter, n_features, density):
+    """Of classes some of which are the same, opposite, or zero, so that clusters become empty, or cancel."""
     rng = np.random.default_rng(seed)
-    centroids = random_centroids(rng, 150, 12, n_copies=30)
+    dense = rng.normal(size=(150, n_features)) * (rng.random((150, n_features)) < density)
+    dense[rng.integers(150, size=30)] = dense[0]
+    dense[rng.integers(150, size=10)] = -dense[0]
+    dense[rng.random(150) < 0.05] = 0
+    x = sparse.csr_array(normalize(dense).astype(np.float32))
+    mass = rng.choice([1.0, 0.3], 150).astype(np.float32)
+    centroids = x.indptr.astype(np.int64), x.indices, x.data, mass, n_features
     classes = rng.permutation(150)[:120].astype(np.int32)
     sample = rng.permutation(classes)[:60] if with_sample else classes
     starts = np.array([rng.permutation(sample)[:n_clusters] for _ in range(n_starts)])
@@ -1193,6 +1225,21 @@ def test_kmeans_clusters(seed, n_clusters, n_starts, with_sample, max_iter):
         module.kmeans_clusters(*centroids, classes, sample, starts, max_iter, 0.01, out)
     np.testing.assert_array_equal(*found)
     assert found.min() >= 0 and found.max() < n_clusters
+
+
+def test_a_center_whose_classes_leave_is_zero():
+    """Even where a class of zeros stays: what rounding leaves of the sum has no direction."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        groups = np.repeat(normalize(rng.normal(size=(3, 6))), 4, axis=0)
+        x = sparse.csr_array(np.vstack([np.zeros((4, 6)), groups]).astype(np.float32))
+        mass = rng.random(16).astype(np.float32)
+        centroids = x.indptr.astype(np.int64), x.indices, x.data, mass, 6
+        classes, starts = np.arange(16, dtype=np.int32), np.arange(4, dtype=np.int32)[None]
+        found = np.empty((2, 16), dtype=np.int32)
+        for module, out in zip((clusters, reference), found, strict=True):
+            module.kmeans_clusters(*centroids, classes, classes, starts, 8, 0.0, out)
+        np.testing.assert_array_equal(*found)
 
 
 def random_boundaries(rng, n):

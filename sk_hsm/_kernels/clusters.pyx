@@ -19,6 +19,8 @@ cdef extern from "lines.h" nogil:
 
 # cosines closer than this are equal: the tree must not hang on rounding
 cdef double TIE = 1e-6
+# sums shorter than this share of all mass are what rounding leaves of none, or of some that cancel
+cdef double NOTHING = 1e-12
 
 
 cdef struct Space:
@@ -33,8 +35,7 @@ cdef struct Space:
     int width
     float* centers
     float* lines
-    # scratch: how many classes each center has, their sums; cosines, zeros
-    int64_t* sizes
+    # scratch: the sums of the classes of each center, cosines, zeros
     double* sums
     float* z
     const float* zeros
@@ -49,7 +50,7 @@ cdef void fetch(const Space* x, int32_t i) noexcept nogil:
 
 
 cdef int nearest_center(const Space* x, int32_t i, Py_ssize_t number) noexcept nogil:
-    """The first center of largest cosine with a class; one in turn where all are at right angles to it."""
+    """The first center of largest cosine with a class; one in turn where that is zero."""
     cdef int64_t first = x.indptr[i], n = x.indptr[i + 1] - first
     cdef int c
     cdef float best
@@ -73,7 +74,6 @@ cdef void add(const Space* x, int32_t i, int c, int sign) noexcept nogil:
     cdef int64_t j
     cdef double mass = sign * x.mass[i]
     cdef double* total = x.sums + c * x.n_features
-    x.sizes[c] += sign
     for j in range(x.indptr[i], x.indptr[i + 1]):
         total[x.indices[j]] += mass * x.data[j]
 
@@ -99,16 +99,17 @@ cdef Py_ssize_t assign(
     return n_moved
 
 
-cdef double move_centers(const Space* x) noexcept nogil:
-    """To the directions of the sums; return the sum of their lengths."""
+cdef double move_centers(const Space* x, double least) noexcept nogil:
+    """To the directions of the sums, or to zero of those that are not longer; return the sum of their lengths."""
     cdef double length, total = 0
     cdef int64_t f
     cdef int c
     for c in range(x.n_centers):
         length = 0
-        for f in range(x.n_features if x.sizes[c] else 0):
+        for f in range(x.n_features):
             length += x.sums[c * x.n_features + f] * x.sums[c * x.n_features + f]
         length = sqrt(length)
+        length = length if length > least else 0
         total += length
         for f in range(x.n_features):
             x.centers[c * x.n_features + f] = <float>(x.sums[c * x.n_features + f] / length) if length > 0 else 0
@@ -128,16 +129,18 @@ cdef double lloyd(
     const Space* x, const int32_t* classes, Py_ssize_t n, int max_iter, double tol, int32_t* cluster
 ) noexcept nogil:
     """Lloyd's algorithm from the centers; return the sum of mass times cosine."""
-    cdef double total = 0
+    cdef double total = 0, mass = 0
+    cdef Py_ssize_t i
     cdef int k
-    memset(x.sizes, 0, x.n_centers * sizeof(int64_t))
+    for i in range(n):
+        mass += x.mass[classes[i]]
     memset(x.sums, 0, x.n_centers * x.n_features * sizeof(double))
     # every byte of -1 is 255: none has a cluster
     memset(cluster, 255, n * sizeof(int32_t))
     spread_centers(x)
     assign(x, classes, n, cluster)
     for k in range(max_iter):
-        total = move_centers(x)
+        total = move_centers(x, NOTHING * mass)
         spread_centers(x)
         if assign(x, classes, n, cluster) <= tol * n:
             break
@@ -167,15 +170,13 @@ def kmeans_clusters(
     size = x.n_centers * n_features
     cdef float[::1] centers = np.empty(size + 1, np.float32), best = np.empty(size + 1, np.float32)
     cdef float[::1] lines = np.zeros(n_features * x.width + 1, np.float32)
-    cdef int64_t[::1] sizes = np.empty(x.n_centers, np.int64)
     cdef double[::1] sums = np.empty(size + 1)
     cdef float[:, ::1] z = np.zeros((2, x.width), np.float32)
     cdef int32_t[::1] found = np.empty(n, np.int32)
     x.indptr, x.mass = &indptr[0], &mass[0]
     x.indices = &indices[0] if indices.shape[0] else NULL
     x.data = &data[0] if data.shape[0] else NULL
-    x.centers, x.lines, x.sizes, x.sums = &centers[0], &lines[0], &sizes[0], &sums[0]
-    x.z, x.zeros = &z[0, 0], &z[1, 0]
+    x.centers, x.lines, x.sums, x.z, x.zeros = &centers[0], &lines[0], &sums[0], &z[0, 0], &z[1, 0]
     with nogil:
         for s in range(starts.shape[0]):
             memset(x.centers, 0, size * sizeof(float))

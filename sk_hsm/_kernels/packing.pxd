@@ -34,7 +34,7 @@ cdef inline uint32_t read_head(const uint8_t* entry, int header) noexcept nogil:
 cdef inline uint32_t key_of(int32_t feature, int id_bits) noexcept nogil:
     return (<uint32_t>feature * HASH_FACTOR) & (0xFFFFFFFFu >> (32 - id_bits))
 
-cdef inline void measure_entries(const Packed* w, int64_t node, int arity, int64_t* sizes) noexcept nogil:
+cdef inline void measure_entries(int arity, int64_t* sizes) noexcept nogil:
     """The bytes of an entry of each tag, without its header."""
     cdef int tag
     for tag in range(N_TAGS):
@@ -68,4 +68,4 @@ cdef inline void prefetch_entries(const Packed* w, int64_t node, int32_t feature
     cdef const uint32_t* bucket = w.buckets + w.bucket_ptr[node] + (key_of(feature, w.id_bits) >> w.shifts[node])
     cdef const uint8_t* entries = w.entries + w.entry_ptr[node]
     prefetch(<const float*>(entries + bucket[0]))
-    prefetch(<const float*>(entries + bucket[1]))
+    prefetch(<const float*>(entries + bucket[1] - 1))

@@ -37,6 +37,8 @@ cdef int take_integers(const float* weights, int arity, float step, float* q) no
         largest = max(largest, fabsf(q[c]))
     tag = tag_of(largest)
     n = find_commonest(q, arity, &commonest)
+    if n == 0:
+        return -1
     if n > FEW or 2 * n >= entry_bytes(arity, tag) or arity > MOST_CHILDREN:
         return tag
     for c in range(arity):

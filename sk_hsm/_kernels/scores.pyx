@@ -157,7 +157,7 @@ cdef void add_entries(
     cdef const uint8_t* entry
     cdef int64_t sizes[N_TAGS]
     cdef int i, tag
-    measure_entries(&m.packed, node, arity, sizes)
+    measure_entries(arity, sizes)
     for i in range(n):
         prefetch_bucket(&m.packed, node, features[i])
     for i in range(n):

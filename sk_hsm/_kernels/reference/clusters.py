@@ -7,6 +7,7 @@ import numpy as np
 from ._common import dense
 
 TIE = 1e-6  # cosines closer than this are equal
+NOTHING = 1e-12  # a sum that is no longer than this share of all mass is zero
 
 
 def kmeans_clusters(indptr, indices, data, mass, n_features, classes, sample, starts, max_iter, tol, cluster):
@@ -14,9 +15,10 @@ def kmeans_clusters(indptr, indices, data, mass, n_features, classes, sample, st
 
     Lloyd's algorithm gives each class to the center of the largest cosine: the first of those within TIE,
     and one in turn where that is zero. Centers then move to the directions of the sums of mass times x of
-    their classes, and classes are given again, max_iter times or until at most the share tol of them change.
-    Of the results for the sample, the best has the largest sum of the lengths of these sums; a later one must
-    be better by the share TIE. Where the sample is all classes, the best is the result.
+    their classes, or to zero if those cancel, and classes are given again, max_iter times or until at most
+    the share tol of them change. Of the results for the sample, the best has the largest sum of the lengths
+    of these sums; a later one must be better by the share TIE. Where the sample is all classes, the best is
+    the result.
 
     indptr, indices, data : the class centroids x, CSR with a row a class, of length one or zero.
     mass : (n_classes,) float32, positive.
@@ -41,6 +43,7 @@ def _lloyd(x, mass, centers, max_iter, tol):
     for _ in range(max_iter):
         sums = np.array([mass[cluster == c] @ x[cluster == c] for c in range(len(centers))])
         lengths = np.linalg.norm(sums, axis=1)
+        lengths[lengths <= NOTHING * mass.sum()] = 0
         total = lengths.sum()
         centers = np.divide(sums, lengths[:, None], out=np.zeros_like(sums), where=lengths[:, None] > 0)
         former, cluster = cluster, _nearest(x, centers)

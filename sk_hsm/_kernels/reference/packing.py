@@ -18,11 +18,12 @@ WIDE = {16: np.int16, 32: np.float32}
 def choose_tags(weights, child_ptr, step, tags, counts):
     """How features are stored, and how many entries each node has of each tag.
 
-    Weights are divided by step and rounded, half to even. Tags from 4 on are of entries with integers of all
-    children, of 4 bits, which hold magnitudes up to 7, of 6 bits up to 31, of 16 bits up to 32767, or
-    float32. Tags 0 to 3 are of those with integers of 1 to 4 children alone, less what all others have: they
-    are taken where they need fewer bytes, if no difference is above 127 and no child above the 256th.
-    Features whose weights are all below two steps, or whose integers are the same, are left out: tag -1.
+    Weights are divided by step and rounded, half to even, to no more than float32 has. Tags from 4 on are of
+    entries with integers of all children, of 4 bits, which hold magnitudes up to 7, of 6 bits up to 31, of 16
+    bits up to 32767, or float32. Tags 0 to 3 are of those with integers of 1 to 4 children alone, less what
+    all others have: they are taken where they need fewer bytes, if no difference is above 127 and no child
+    above the 256th. Features whose weights are all below two steps, or whose integers are the same, are left
+    out: tag -1.
 
     weights : a NodeWeights.
     step : float32.
@@ -97,10 +98,14 @@ def _integers(w, step):
     """The tag of an entry, and what it holds: differences from the commonest integer, if few have another."""
     if np.abs(w).max() < 2 * np.float32(step):
         return -1, None
-    q = np.rint(w / np.float32(step)) + np.float32(0)  # -0 is 0
+    most = np.finfo(np.float32).max
+    with np.errstate(over="ignore"):
+        q = np.clip(np.rint(w / np.float32(step)), -most, most) + np.float32(0)  # -0 is 0
     values, first, counts = np.unique(q, return_index=True, return_counts=True)
     less = q - values[np.lexsort([first, -counts])[0]]
     few = np.count_nonzero(less)
+    if few == 0:
+        return -1, None
     tag = FEW + int(np.searchsorted(MOST, np.abs(q).max()))
     is_shorter = few <= FEW and 2 * few < len(_packed(tag, q))
     if is_shorter and np.abs(less).max() <= 127 and len(q) <= MOST_CHILDREN:
