@@ -30,10 +30,9 @@ cdef struct Space:
     const float* data
     const float* mass
     int64_t n_features
-    # centers, (n_centers, n_features), and the same with a line or more for each feature, zero behind them
+    # centers: for each feature its value of each, in a line or more, zero behind them
     int n_centers
     int width
-    float* centers
     float* lines
     # scratch: the sums of the classes of each center, cosines, zeros
     double* sums
@@ -112,17 +111,8 @@ cdef double move_centers(const Space* x, double least) noexcept nogil:
         length = length if length > least else 0
         total += length
         for f in range(x.n_features):
-            x.centers[c * x.n_features + f] = <float>(x.sums[c * x.n_features + f] / length) if length > 0 else 0
+            x.lines[f * x.width + c] = <float>(x.sums[c * x.n_features + f] / length) if length > 0 else 0
     return total
-
-
-cdef void spread_centers(const Space* x) noexcept nogil:
-    """Write them into lines."""
-    cdef int64_t f
-    cdef int c
-    for c in range(x.n_centers):
-        for f in range(x.n_features):
-            x.lines[f * x.width + c] = x.centers[c * x.n_features + f]
 
 
 cdef double lloyd(
@@ -137,11 +127,9 @@ cdef double lloyd(
     memset(x.sums, 0, x.n_centers * x.n_features * sizeof(double))
     # every byte of -1 is 255: none has a cluster
     memset(cluster, 255, n * sizeof(int32_t))
-    spread_centers(x)
     assign(x, classes, n, cluster)
     for k in range(max_iter):
         total = move_centers(x, NOTHING * mass)
-        spread_centers(x)
         if assign(x, classes, n, cluster) <= tol * n:
             break
     return total
@@ -167,28 +155,27 @@ def kmeans_clusters(
     cdef double total, best_total = -1
     x.n_centers, x.n_features = starts.shape[1], n_features
     x.width = line_width(x.n_centers)
-    size = x.n_centers * n_features
-    cdef float[::1] centers = np.empty(size + 1, np.float32), best = np.empty(size + 1, np.float32)
-    cdef float[::1] lines = np.zeros(n_features * x.width + 1, np.float32)
-    cdef double[::1] sums = np.empty(size + 1)
+    size = n_features * x.width
+    cdef float[::1] lines = np.empty(size + 1, np.float32), best = np.empty(size + 1, np.float32)
+    cdef double[::1] sums = np.empty(x.n_centers * n_features + 1)
     cdef float[:, ::1] z = np.zeros((2, x.width), np.float32)
     cdef int32_t[::1] found = np.empty(n, np.int32)
     x.indptr, x.mass = &indptr[0], &mass[0]
     x.indices = &indices[0] if indices.shape[0] else NULL
     x.data = &data[0] if data.shape[0] else NULL
-    x.centers, x.lines, x.sums, x.z, x.zeros = &centers[0], &lines[0], &sums[0], &z[0, 0], &z[1, 0]
+    x.lines, x.sums, x.z, x.zeros = &lines[0], &sums[0], &z[0, 0], &z[1, 0]
     with nogil:
         for s in range(starts.shape[0]):
-            memset(x.centers, 0, size * sizeof(float))
+            memset(x.lines, 0, size * sizeof(float))
             for c in range(x.n_centers):
                 for j in range(indptr[starts[s, c]], indptr[starts[s, c] + 1]):
-                    x.centers[c * n_features + indices[j]] = data[j]
+                    x.lines[<int64_t>indices[j] * x.width + c] = data[j]
             total = lloyd(&x, &sample[0], n, max_iter, tol, &found[0])
             if total > best_total * (1 + TIE):
                 best_total = total
-                memcpy(&best[0], x.centers, size * sizeof(float))
+                memcpy(&best[0], x.lines, size * sizeof(float))
                 if classes.shape[0] == n:
                     memcpy(&cluster[0], &found[0], n * sizeof(int32_t))
         if classes.shape[0] > n:
-            memcpy(x.centers, &best[0], size * sizeof(float))
+            memcpy(x.lines, &best[0], size * sizeof(float))
             lloyd(&x, &classes[0], classes.shape[0], max_iter, tol, &cluster[0])
