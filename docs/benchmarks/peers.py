@@ -118,12 +118,19 @@ def matrices(per_weight: int, per_score: int) -> Callable[[dict], float]:
 
 @dataclass
 class Method:
-    """How a method is run: environment, parameters always set, grid, and bytes it will need."""
+    """How a method is run: environment, parameters always set, grid, bytes needed, its default of it."""
 
     environment: str
     grid: list[dict]
     fixed: dict = field(default_factory=dict)
     memory: Callable[[dict], float] = no_matrix
+    default: dict = field(default_factory=dict)
+
+    @property
+    def settings(self) -> list[dict]:
+        """The grid with {} for the default, which comes first where the grid does not have it."""
+        found = [{} if setting == self.default else setting for setting in self.grid]
+        return found if {} in found else [{}, *found]
 
 
 METHODS = {
@@ -131,9 +138,9 @@ METHODS = {
     "sk_hsm_tree_alone": Method("sk_hsm", grid("C", C_GRID), {"rescore": False}),
     "sk_hsm_3_trees": Method("sk_hsm", grid("C", C_GRID), {"n_trees": 3}),
     "sk_hsm_flat": Method("sk_hsm", grid("C", C_GRID), {"arity": 2**31 - 1, "prior": None}, matrices(16, 4)),
-    "napkinxc_hsm": Method("napkinxc", grid("liblinear_c", C_GRID)),
-    "pecos": Method("pecos", grid("C", C_GRID)),
-    "omikuji": Method("omikuji", grid("linear_c", C_GRID)),
+    "napkinxc_hsm": Method("napkinxc", grid("liblinear_c", C_GRID), default={"liblinear_c": 10}),
+    "pecos": Method("pecos", grid("C", C_GRID), default={"C": 1}),
+    "omikuji": Method("omikuji", grid("linear_c", C_GRID), default={"linear_c": 1}),
     "fasttext_hs": Method(
         "fasttext", [{"lr": lr, "epoch": n} for n in (5, 25) for lr in (0.05, 0.2, 0.5, 1)]
     ),
