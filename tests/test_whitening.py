@@ -1,17 +1,16 @@
 """Rows that are made round before nodes are trained, and weights that are those of rows as they were."""
 
+import os
 import pickle
-import time
-from concurrent.futures import ThreadPoolExecutor
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.datasets import load_digits
-from sklearn.utils.parallel import _get_threadpool_controller
 
 from sk_hsm import HierarchicalSoftmaxClassifier
-from sk_hsm.blas import one_blas_thread
 from sk_hsm.row_keys import row_keys
 from sk_hsm.validation import float_csr
 from sk_hsm.whitening import LEAST_SHARE, learn_whitening, to_raw, to_white, whitened
@@ -154,22 +153,30 @@ def test_few_noisy_rows_a_class_are_told_apart_much_better():
         )
 
 
+FITS_AT_ONCE = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+from sk_hsm.blas import one_blas_thread
+from sklearn.utils.parallel import _get_threadpool_controller
+
+def n_threads():
+    return {each["num_threads"] for each in _get_threadpool_controller().info() if each["user_api"] == "blas"}
+
+def limit(_):
+    with one_blas_thread():
+        assert n_threads() == {1}
+        time.sleep(0.001)
+
+assert n_threads() == {2}
+with ThreadPoolExecutor(8) as pool:
+    list(pool.map(limit, range(100)))
+assert n_threads() == {2}
+"""
+
+
 def test_fits_at_once_leave_blas_its_threads():
-    def n_threads():
-        # of the libraries that scikit-learn found when it first looked: others' tests load their own
-        found = _get_threadpool_controller().info()
-        return [each["num_threads"] for each in found if each["user_api"] == "blas"]
-
-    def limit():
-        with one_blas_thread():
-            assert set(n_threads()) == {1}
-            time.sleep(0.001)
-
-    before = n_threads()
-    with ThreadPoolExecutor(8) as pool:
-        for each in [pool.submit(limit) for _ in range(100)]:
-            each.result()
-    assert n_threads() == before
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
+    subprocess.run([sys.executable, "-c", FITS_AT_ONCE], env=os.environ | threads, check=True, timeout=60)
 
 
 def test_it_is_left_alone_where_it_is_not_worth_it():
