@@ -43,6 +43,8 @@ cdef class NodeTrainer:
     cdef void forget(self, int32_t n) noexcept nogil
     cdef void take_rows(self, int64_t v, const int64_t* row_list, Py_ssize_t n) noexcept nogil
     cdef int32_t copy_values(self, const int64_t* row_list, Py_ssize_t n) noexcept nogil
+    @cython.final
+    cdef void fetch_ahead(self, const int64_t* row_list, Py_ssize_t n) noexcept nogil
     cdef void copy_old_weights(self) noexcept nogil
     cdef void scale_guess(self, const float* weights, float scale) noexcept nogil
     cdef void add_guess_bias(self) noexcept nogil

@@ -16,6 +16,11 @@ cdef extern from "lines.h" nogil:
     uint32_t HASH_FACTOR
     uint32_t HASH_INVERSE
     int line_width(int arity)
+    void prefetch(const float* address)
+
+# rows that are fetched ahead of the one that is read
+cdef enum:
+    AHEAD = 4
 
 # the bias of a child that is padding, or has no rows
 cdef float NO_CHILD = -1e30
@@ -217,6 +222,7 @@ cdef class NodeTrainer:
         for j in range(self.old_key_ptr[v], self.old_key_ptr[v + 1]):
             n = self.number(self.old_feature(j), n)
         for i in range(first, last):
+            self.fetch_ahead(&self.row_order[0] + i, last - i)
             for j in range(self.indptr[self.row_order[i]], self.indptr[self.row_order[i] + 1]):
                 n = self.number(self.indices[j], n)
         self.forget(n)
@@ -275,6 +281,7 @@ cdef class NodeTrainer:
         rows.indices, rows.data = self.copied_indices, self.copied_data
         for i in range(n):
             rows.indptr[i] = at
+            self.fetch_ahead(row_list + i, n - i)
             for j in range(self.indptr[row_list[i]], self.indptr[row_list[i] + 1]):
                 n_features = self.number(self.indices[j], n_features)
                 self.copied_indices[at] = self.local_of[self.indices[j]]
@@ -282,6 +289,17 @@ cdef class NodeTrainer:
                 at += 1
         rows.indptr[n] = at
         return n_features
+
+    @cython.final
+    cdef void fetch_ahead(self, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
+        """Where the first of n rows is read, fetch what is there of later ones into the cache."""
+        cdef int64_t j
+        if n > 2 * AHEAD:
+            prefetch(<const float*>(&self.indptr[0] + row_list[2 * AHEAD]))
+        if n > AHEAD:
+            for j in range(self.indptr[row_list[AHEAD]], self.indptr[row_list[AHEAD] + 1], 16):
+                prefetch(<const float*>(&self.indices[0] + j))
+                prefetch(&self.data[0] + j)
 
     cdef void copy_old_weights(self) noexcept nogil:
         """Start from them; from zero for features that are new."""
