@@ -6,7 +6,7 @@ Their specification is the function of the same name in ``reference``.
 from libc.float cimport FLT_MAX
 from libc.math cimport fabs
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 import numpy as np
 
@@ -68,7 +68,7 @@ def count_columns(
 ):
     cdef Py_ssize_t i
     cdef int64_t j, k
-    cdef int64_t[::1] last = np.full(n_columns, -1)  # the last group that has a column
+    cdef int32_t[::1] last = np.full(n_columns, -1, np.int32)  # the last group that has a column
     with nogil:
         for i in range(counts.shape[0]):
             counts[i] = 0
@@ -79,7 +79,7 @@ def count_columns(
                     break
                 for j in range(indptr[members[k]], indptr[members[k] + 1]):
                     counts[i] += last[indices[j]] != i
-                    last[indices[j]] = i
+                    last[indices[j]] = <int32_t>i
 
 
 cdef extern from * nogil:
@@ -93,13 +93,9 @@ cdef struct Columns:
     Py_ssize_t n_words
 
 
-cdef bint mark(Columns* has, int32_t column) noexcept nogil:
-    """Mark a column; return whether it was not."""
-    cdef uint64_t bit = <uint64_t>1 << (column & 63)
-    cdef bint is_new = not has.filled[column >> 6] & bit
-    has.filled[column >> 6] |= bit
+cdef void mark(Columns* has, int32_t column) noexcept nogil:
+    has.filled[column >> 6] |= <uint64_t>1 << (column & 63)
     has.some[column >> 12] |= <uint64_t>1 << ((column >> 6) & 63)
-    return is_new
 
 
 cdef void take_columns(Columns* has, int32_t* columns) noexcept nogil:
@@ -129,7 +125,7 @@ def sum_rows(
 ):
     cdef Py_ssize_t i
     cdef int64_t j, k
-    cdef double[::1] sums = np.empty(n_columns)
+    cdef double[::1] sums = np.zeros(n_columns)  # between groups, too
     cdef uint64_t[::1] filled = np.zeros((n_columns >> 6) + 1, dtype=np.uint64)
     cdef uint64_t[::1] some = np.zeros((n_columns >> 12) + 1, dtype=np.uint64)
     cdef bint has_all
@@ -137,12 +133,10 @@ def sum_rows(
     with nogil:
         for i in range(group_ptr.shape[0] - 1):
             has_all = sum_ptr[i + 1] - sum_ptr[i] == n_columns
-            if has_all:
-                memset(&sums[0], 0, n_columns * sizeof(double))
             for k in range(group_ptr[i], group_ptr[i + 1]):
                 for j in range(indptr[members[k]], indptr[members[k] + 1]):
-                    if not has_all and mark(&has, indices[j]):
-                        sums[indices[j]] = 0
+                    if not has_all:
+                        mark(&has, indices[j])
                     sums[indices[j]] += scale[k] * data[j]
             if has_all:
                 for j in range(n_columns):
@@ -151,3 +145,4 @@ def sum_rows(
                 take_columns(&has, &sum_indices[sum_ptr[i]])
             for j in range(sum_ptr[i], sum_ptr[i + 1]):
                 sum_data[j] = <float>sums[sum_indices[j]]
+                sums[sum_indices[j]] = 0
