@@ -55,10 +55,10 @@ def cluster_centroids(
     class_share: float = 0.0,
 ) -> list[LabelTree]:
     """A tree of centroids and summed weights for each seed, as kmeans_tree says."""
+    centroids = of_used_columns(centroids)
     at_once = are_divided_at_once(centroids, frequency, arity)
     if class_features is not None and class_share > 0:
-        centroids = with_class_features(centroids, class_features, class_share)
-    centroids = of_used_columns(centroids)
+        centroids = of_used_columns(with_class_features(centroids, class_features, class_share))
     if len(seeds) == 1:
         return [cluster_once(centroids, at_once, frequency, arity, seeds[0], n_jobs)]
     return Parallel(n_jobs=n_jobs, require="sharedmem")(
@@ -68,20 +68,20 @@ def cluster_centroids(
 
 def of_used_columns(centroids: sparse.csr_array) -> sparse.csr_array:
     """Without columns that no class has: sums are as long as rows."""
-    is_used = np.bincount(centroids.indices, minlength=1) > 0
+    is_used = np.bincount(centroids.indices, minlength=centroids.shape[1]) > 0
+    if is_used.all():
+        return centroids
     columns = (np.cumsum(is_used, dtype=np.int32) - np.int32(1))[centroids.indices]
     shape = len(centroids.indptr) - 1, max(np.count_nonzero(is_used), 1)
     return sparse.csr_array((centroids.data, columns, centroids.indptr), shape=shape)
 
 
 def are_divided_at_once(centroids: sparse.csr_array, frequency: NDArray[np.float64], arity: int) -> bool:
-    """Whether nodes of many classes are: those of dense centroids, and of narrow ones."""
+    """Whether nodes of many classes are: of centroids that are dense, or narrow, in used columns."""
     n_classes = len(frequency)
     if arity == 2 or n_classes <= SMALL * arity:
         return False
-    if is_dense(centroids, frequency):
-        return True
-    return MANY * np.count_nonzero(np.bincount(centroids.indices)) < n_classes
+    return is_dense(centroids, frequency) or MANY * centroids.shape[1] < n_classes
 
 
 def cluster_once(

@@ -170,7 +170,8 @@ def class_similarities(
     sums, exponent = sums or _sums(X, y, weights, n_classes, whitening, n_jobs)
     if whitening is not None:
         return _of_white(sums.toarray(), exponent, whitening)
-    n_with = np.bincount(sums.indices[sums.data != 0], minlength=X.shape[1])
+    features = sums.indices if sums.data.all() else sums.indices[sums.data != 0]
+    n_with = np.bincount(features, minlength=X.shape[1])
     idf = np.log((1 + n_classes) / (1 + n_with)) + 1
     return _of_sums(sums, exponent, (idf**2).astype(np.float32))
 
