@@ -25,6 +25,10 @@ HELD_OUT = 0.2
 TRIED = 1 / 100
 MIN_ROWS = 8000
 LARGE = 4
+# Where fewer than ENOUGH distinct rows are held out, others are, too, in FOLDS turns: few errors mislead. Not
+# where fits are exact, which take long and are of few features.
+ENOUGH = 2000
+FOLDS = 2
 # A level whose nodes hold out fewer distinct rows is decided with the level above.
 MIN_HELD_OUT = 100
 # With fewer in all, nothing is chosen: C is the last of those below.
@@ -305,12 +309,16 @@ def node_depths(tree: LabelTree) -> NDArray[np.int64]:
 def sample_trials(problem: Problem) -> tuple[list[Trial], NDArray[np.int64]]:
     """Trials of some nodes of each level; and for each depth the level whose penalty it takes."""
     keys, known, depths = problem.keys, problem.row_order, node_depths(problem.tree)
-    held = np.zeros(len(keys), dtype=bool)
-    held[known] = is_held_out(keys[known], problem.y[known], problem.tree.n_classes)
+    n_held = HELD_OUT * count_distinct(keys[known])
+    n_folds = 1 if problem.is_small or n_held >= ENOUGH else FOLDS
+    folds = np.zeros((n_folds, len(keys)), dtype=bool)
+    for fold, held in enumerate(folds):
+        held[known] = is_held_out(keys[known], problem.y[known], problem.tree.n_classes, fold=fold)
     trials: list[Trial] = []
     levels = np.zeros(depths.max(initial=0) + 1, dtype=np.int64)
     for depth in range(len(levels)):
-        here = _trials_of_level(problem, np.flatnonzero(depths == depth), keys, held)
+        nodes = np.flatnonzero(depths == depth)
+        here = [trial for held in folds for trial in _trials_of_level(problem, nodes, keys, held)]
         if depth > 0:
             levels[depth] = levels[depth - 1] + (sum(trial.n_held for trial in here) >= MIN_HELD_OUT)
         trials += [replace(trial, level=int(levels[depth])) for trial in here]
@@ -351,13 +359,14 @@ def _trial(
 
 
 def is_held_out(
-    keys: NDArray[np.uint64], y: NDArray[np.int32], n_classes: int, share: float = HELD_OUT
+    keys: NDArray[np.uint64], y: NDArray[np.int32], n_classes: int, share: float = HELD_OUT, fold: int = 0
 ) -> NDArray[np.bool_]:
-    """A share of the rows by their keys, but of no class the one with the largest key.
+    """A share of the rows by their keys, others for each fold, but of no class the one with the largest key.
 
     Rows that are the same are held out together: otherwise what is held out would be known,
     and a row of weight 2 would not be the same as two rows.
     """
     last = np.zeros(n_classes, dtype=np.uint64)
     np.maximum.at(last, y, keys)
-    return (keys < np.uint64(share * 2**64)) & (keys < last[y])
+    first, end = (np.uint64(k * share * 2**64) for k in (fold, fold + 1))
+    return (keys >= first) & (keys < end) & (keys < last[y])

@@ -293,3 +293,20 @@ def test_depths_below_the_last_have_the_penalty_of_the_last():
     by_depth = [Penalty(1.0, "none", 0.0), Penalty(2.0, "centroid", 3.0)]
     C = regularization.penalties_of(balanced_tree(27, 3), by_depth).C
     np.testing.assert_array_equal(C, [1.0] + [2.0] * 12)
+
+
+def test_few_rows_are_held_out_in_turns(monkeypatch):
+    X, y = digits()
+    rows = (sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), dtype=np.float32))
+    monkeypatch.setattr(solvers, "NEWTON_BUDGET", 0)  # as if there were more features
+    for enough, n_folds in ((regularization.ENOUGH, 2), (200, 1)):
+        monkeypatch.setattr(regularization, "ENOUGH", enough)
+        problem = solvers.Problem(*rows, balanced_tree(10, 10), True, 0.01, 100, 0)
+        trials, levels = regularization.sample_trials(problem)
+        assert len(trials) == n_folds and levels.tolist() == [0]
+        held = [trial.rows[trial.n_train :] for trial in trials]
+        # no row twice, and each fold trains with all others
+        assert len(np.unique(np.concatenate(held))) == sum(map(len, held))
+        for trial in trials:
+            assert sorted(trial.rows) == list(range(len(y)))
+            assert 0.15 * len(y) < len(trial.rows) - trial.n_train < 0.25 * len(y)
