@@ -94,6 +94,8 @@ def search_penalties(
     problem: Problem, C: float | str, prior: str | None, n_jobs: int | None
 ) -> Search | None:
     """The search, at its end; None where too few rows can be held out to decide anything."""
+    if problem.is_small:  # where fits are exact, choices are to be the same, too
+        problem = of_distinct_rows(problem)
     trials, level_of_depth = sample_trials(problem)
     if sum(trial.n_held for trial in trials) < MIN_DECISIVE:
         return None
@@ -298,6 +300,15 @@ class Search:
 # -- which rows -------------------------------------------------------------
 
 
+def of_distinct_rows(problem: Problem) -> Problem:
+    """Equal rows are one with the sum of their weights, in the order of keys, whatever order they had."""
+    known = problem.row_order
+    _, first, which = np.unique(problem.keys[known], return_index=True, return_inverse=True)
+    weights = np.bincount(which, weights=problem.row_weights[known]).astype(np.float32)
+    rows = known[first]
+    return replace(problem, X=problem.X[rows], y=problem.y[rows], row_weights=weights)
+
+
 def node_depths(tree: LabelTree) -> NDArray[np.int64]:
     """Depth of each inner node."""
     depths = np.zeros(tree.n_inner, dtype=np.int64)
@@ -348,8 +359,6 @@ def _trial(
     if len(rows) > LARGE * most:
         order = mixed(keys[rows])
         rows = rows[order <= np.partition(order, LARGE * most)[LARGE * most]]
-    if problem.is_small:  # where fits are exact, nothing is to hang on the order of rows
-        rows = rows[np.argsort(keys[rows])]
     train, test = rows[~held[rows]], rows[held[rows]]
     child = problem.children_of(v, train)
     test = test[np.isin(problem.children_of(v, test), child)]
