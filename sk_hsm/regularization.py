@@ -304,7 +304,7 @@ def of_distinct_rows(problem: Problem) -> Problem:
     """Equal rows are one with the sum of their weights, in the order of keys, whatever order they had."""
     known = problem.row_order
     _, first, which = np.unique(problem.keys[known], return_index=True, return_inverse=True)
-    weights = np.bincount(which, weights=problem.row_weights[known]).astype(np.float32)
+    weights = np.bincount(which, weights=problem.row_weights[known]).clip(max=MAX_WEIGHT).astype(np.float32)
     rows = known[first]
     return replace(problem, X=problem.X[rows], y=problem.y[rows], row_weights=weights)
 

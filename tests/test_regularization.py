@@ -1,5 +1,7 @@
 """C and the prior: what is minimised, and what is chosen for it."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -310,3 +312,14 @@ def test_few_rows_are_held_out_in_turns(monkeypatch):
         for trial in trials:
             assert sorted(trial.rows) == list(range(len(y)))
             assert 0.15 * len(y) < len(trial.rows) - trial.n_train < 0.25 * len(y)
+
+
+def test_equal_rows_of_the_largest_weights_choose_something():
+    X, y = digits()
+    X, y = np.tile(X[:400], (2, 1)), np.tile(y[:400], 2)
+    clf = HierarchicalSoftmaxClassifier(arity=4, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clf.fit(X, y, sample_weight=np.full(len(y), np.finfo(np.float32).max, dtype=np.float64))
+    assert np.isfinite(clf.C_).all() and clf.score(X, y) > 0.98
