@@ -102,6 +102,11 @@ class Rescoring(FlatArrays):
         return bool(self.kept[0] > 0)
 
     @property
+    def is_full(self) -> bool:
+        """Whether every class has every feature: none is rare in one."""
+        return len(self.values) == len(self.biases) * self.n_features
+
+    @property
     def n_features(self) -> int:
         return len(self.feature_weights) or int(self.starts[1])
 

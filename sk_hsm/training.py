@@ -233,7 +233,7 @@ def learn_rescoring(
     reach = MORE if whitening is None else MORE_SMOOTHED
     more, _, after_more = choose_coefficients(similarities.with_reach(*reach), trees, *about)
     fitted, loss = (more, after_more) if after - after_more > max(WORTH_MORE * after, noise) else (few, after)
-    if whitening is None:
+    if not similarities.is_full:
         pruned, _, after_pruned = choose_coefficients(fitted.pruned(), trees, *about)
         fitted = pruned if after_pruned < loss else fitted
     smoothed = ", nodes are smoothed" if fitted.smoothing else ""

@@ -21,6 +21,7 @@ from sk_hsm.rescoring import (
     KEPT,
     MORE,
     MORE_SMOOTHED,
+    Rescoring,
     choose_coefficients,
     class_similarities,
     updated,
@@ -381,6 +382,12 @@ def test_rows_held_out_decide_how_many_classes_are_scored_again_and_by_which_fea
         reaches.append(tuple(taken.reach))
     assert reaches[:2] + reaches[3:] == [FEW, MORE, FEW, MORE_SMOOTHED]
     assert sparser == [True, True, False]
+
+
+def test_where_every_class_has_every_feature_none_is_left_out(monkeypatch):
+    monkeypatch.setattr(Rescoring, "pruned", None)  # is not even tried
+    taken = HierarchicalSoftmaxClassifier(random_state=0, whiten=False).fit(*dense_rows(0)).rescoring_
+    assert taken.is_full and not taken.is_pruned and len(taken.features) == len(taken.values)
 
 
 def test_pruned_centroids_keep_what_counts():
