@@ -174,9 +174,10 @@ assert n_threads() == {2}
 """
 
 
-def test_fits_at_once_leave_blas_its_threads():
+def test_fits_at_once_leave_blas_its_threads(tmp_path):
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "2")
-    subprocess.run([sys.executable, "-c", FITS_AT_ONCE], env=os.environ | threads, check=True, timeout=60)
+    command = [sys.executable, "-c", FITS_AT_ONCE]
+    subprocess.run(command, cwd=tmp_path, env=os.environ | threads, check=True, timeout=60)
 
 
 def test_it_is_left_alone_where_it_is_not_worth_it():
