@@ -14,7 +14,7 @@ from ._kernels.trials import TrialTrainer
 from .label_tree import LabelTree
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
-from .row_keys import count_distinct, mixed
+from .row_keys import count_distinct, merge_equal, mixed
 from .solvers import Problem, tasks_of_sizes
 from .validation import MAX_WEIGHT
 
@@ -303,9 +303,8 @@ class Search:
 def of_distinct_rows(problem: Problem) -> Problem:
     """Equal rows are one with the sum of their weights, in the order of keys, whatever order they had."""
     known = problem.row_order
-    _, first, which = np.unique(problem.keys[known], return_index=True, return_inverse=True)
-    weights = np.bincount(which, weights=problem.row_weights[known]).clip(max=MAX_WEIGHT).astype(np.float32)
-    rows = known[first]
+    first, weights = merge_equal(problem.keys[known], problem.row_weights[known])
+    rows, weights = known[first], weights.clip(max=MAX_WEIGHT).astype(np.float32)
     return replace(problem, X=problem.X[rows], y=problem.y[rows], row_weights=weights)
 
 

@@ -29,3 +29,11 @@ def count_distinct(keys: NDArray[np.uint64]) -> int:
     """How many different ones there are. (np.unique of numpy 2.4 takes fifty times as long.)"""
     keys = np.sort(keys)
     return min(len(keys), 1) + np.count_nonzero(keys[1:] != keys[:-1])
+
+
+def merge_equal(
+    keys: NDArray[np.uint64], weights: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """One row of each key, in the order of keys, and the weights of all that have it, summed."""
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return first, np.bincount(which, weights=weights)

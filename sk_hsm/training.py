@@ -24,7 +24,7 @@ from .priors import Penalties, Penalty
 from .progress import Progress
 from .regularization import choose_penalties, is_held_out, penalties_of, search_penalties
 from .rescoring import FEW, MORE, MORE_SMOOTHED, Rescoring, choose_coefficients, class_similarities, updated
-from .row_keys import count_distinct, mixed, row_keys
+from .row_keys import count_distinct, merge_equal, mixed, row_keys
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
@@ -322,8 +322,7 @@ def effective_number(rows: Rows) -> float:
 
 def different_rows(rows: Rows) -> Rows:
     """Each once, by its class and key, with the weights of all that are the same; of mean weight one."""
-    _, first, which = np.unique(rows.keys, return_index=True, return_inverse=True)
-    weights = np.bincount(which, weights=rows.weights / rows.weights.max())
+    first, weights = merge_equal(rows.keys, rows.weights / rows.weights.max())
     order = np.argsort(rows.y[first], kind="stable")
     some = rows.of(first[order])
     some.weights = weights[order] / weights[order].mean()
