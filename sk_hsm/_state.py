@@ -14,12 +14,12 @@ from ._version import __version__
 from .label_tree import LabelTree
 from .multi_index import SearchIndex
 from .node_vectors import NodeVectors, vector_offsets
-from .node_weights import LINE, NodeWeights
+from .node_weights import LINE, NodeWeights, nearest_with_features, word_offsets
 from .packed_weights import MARGIN, PackedWeights
 from .rescoring import Rescoring
 
 # Raise it when what is saved changes in a way that older versions cannot read.
-FORMAT = 9
+FORMAT = 10
 
 RESCORING_TYPES = {
     "starts": np.int64, "features": np.int32, "values": np.float32, "biases": np.float32,
@@ -73,7 +73,8 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
     _check_whitening(state)
     if "tree_" in state:
         _check_widths(state)
-        state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"])
+        d = state["n_features_in_"]
+        state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"], d)
     if "_index" in state:
         _check_layers(state)
         state["_index"] = _unpack_index(state["_index"], state["_vectors"])
@@ -81,15 +82,16 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
         state["rescoring_"] = _unpack_rescoring(state)
     if "trees_" in state:
         models = zip(state["trees_"], state["node_weights_"], strict=True)
-        models = [_unpack_model(tree, weights) for tree, weights in models]
+        models = [_unpack_model(tree, weights, state["n_features_in_"]) for tree, weights in models]
         state["trees_"], state["node_weights_"] = map(list, zip(*models, strict=True))
     return state
 
 
 def _unpack_model(
-    tree: dict[str, NDArray], weights: dict[str, NDArray]
+    tree: dict[str, NDArray], weights: dict[str, NDArray], n_features: int
 ) -> tuple[LabelTree, NodeWeights | PackedWeights | NodeVectors]:
     _check_offsets(tree, weights)
+    _check_words(tree["parents"], weights, n_features)
     kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights
     return LabelTree._from_arrays(tree), kind(weights)
 
@@ -130,6 +132,19 @@ def _check_nodes(child_ptr: NDArray, children: NDArray, parents: NDArray, positi
         raise ValueError(
             f"this model is damaged: children, parents and positions of its {n_inner} inner nodes do not "
             "fit, save it again or fit it again"
+        )
+
+
+def _check_words(parents: NDArray, weights: dict[str, NDArray], n_features: int) -> None:
+    """Raise ValueError where a node has words of more or less features than the node above it has."""
+    if "words" not in weights:
+        return
+    sizes, found = np.diff(weights["feature_ptr"]), weights["word_ptr"]
+    expected = word_offsets(sizes, nearest_with_features(sizes, parents), n_features)
+    if not np.array_equal(found, expected):
+        raise ValueError(
+            f"this model is damaged: its nodes' words begin at {found}, not {expected}, save it again or fit "
+            "it again"
         )
 
 
@@ -182,8 +197,9 @@ def _weight_offsets(weights: dict[str, NDArray], n_inner: int) -> list[tuple[NDA
     """Offsets of each kind of weights, and how many things they are offsets into."""
     if "vectors" in weights:
         return [(weights["vector_ptr"], len(weights[name])) for name in ("vectors", "intercepts")]
-    offsets = [(weights["line_ptr"], len(weights["lines"])), (weights["bucket_ptr"], len(weights["buckets"]))]
+    offsets = [(weights["line_ptr"], len(weights["lines"]))]
     if "entries" in weights:
+        offsets.append((weights["bucket_ptr"], len(weights["buckets"])))
         offsets.append((weights["entry_ptr"], len(weights["entries"]) - MARGIN))
         if len(weights["n_entries"]) != n_inner or len(weights["scale"]) != 2:
             raise ValueError(
@@ -191,7 +207,8 @@ def _weight_offsets(weights: dict[str, NDArray], n_inner: int) -> list[tuple[NDA
                 f"nodes and a scale of {len(weights['scale'])} numbers, not 2, save it again or fit it again"
             )
     else:
-        offsets.append((weights["key_ptr"], len(weights["keys"])))
+        offsets.append((weights["feature_ptr"], len(weights["features"])))
+        offsets.append((weights["word_ptr"], len(weights["words"])))
     return offsets
 
 

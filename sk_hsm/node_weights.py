@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._kernels.ranks import rank_features
+from .label_tree import LabelTree
+
 LINE = 16  # floats to a line, 64 bytes: one cache line
 NO_CHILD = np.float32(-1e30)  # the bias of a child that is padding, or has no rows
-HASH_FACTOR = np.uint32(2654435769)  # odd, so that feature -> key can be inverted
+WORD = 32  # features that a word of `words` is about
 
 
 def n_lines(arity: NDArray[np.int64] | int) -> NDArray[np.int64] | int:
     """Lines that one feature takes in a node of so many children."""
     return -(-arity // LINE)
-
-
-def key_features(keys: NDArray[np.uint32]) -> NDArray[np.int32]:
-    """The feature ids of keys."""
-    return (keys * np.uint32(pow(int(HASH_FACTOR), -1, 2**32))).astype(np.int32)
 
 
 class FlatArrays:
@@ -42,82 +41,147 @@ class FlatArrays:
 
 
 class NodeWeights(FlatArrays):
-    """Sparse weights of every inner node, made for looking up one feature of one node.
+    """Sparse weights of every inner node, made for looking up the features of a row, from the root down.
 
-    Node ``v`` keeps the keys of its features, sorted, in
-    ``keys[key_ptr[v]:key_ptr[v + 1]]``. A key's leading bits name its bucket:
-    bucket ``b`` of node ``v`` holds keys number ``buckets[bucket_ptr[v] + b]`` up to the
-    next entry. Lines of node ``v`` begin at ``line_ptr[v]``: first the bias, then one
-    weight per child for each key; a node of more than 16 children takes several lines.
+    Node ``v`` has the features ``features[feature_ptr[v]:feature_ptr[v + 1]]``, ascending. Its lines begin
+    at ``line_ptr[v]``: first the bias, then one weight per child for each feature; a node of more than 16
+    children takes several lines. All features of a node are among those of its nearest ancestor that has
+    any. ``words[word_ptr[v]:word_ptr[v + 1]]`` say which of these the node has: bit ``i % 32`` of word
+    ``i // 32`` is that of the ancestor's i-th, or without such an ancestor of feature i, and the upper 32
+    bits of a word are how many the node has before it. They are written by `ranked`, last.
     """
 
-    __slots__ = ("lines", "line_ptr", "keys", "key_ptr", "buckets", "bucket_ptr", "shifts")
+    __slots__ = ("lines", "line_ptr", "features", "feature_ptr", "words", "word_ptr")
 
     lines: NDArray[np.float32]
     line_ptr: NDArray[np.int64]
-    keys: NDArray[np.uint32]
-    key_ptr: NDArray[np.int64]
-    buckets: NDArray[np.int32]
-    bucket_ptr: NDArray[np.int64]
-    shifts: NDArray[np.int32]
+    features: NDArray[np.int32]
+    feature_ptr: NDArray[np.int64]
+    words: NDArray[np.uint64]
+    word_ptr: NDArray[np.int64]
 
     step = 0.0  # they are not rounded, see PackedWeights
 
     @classmethod
     def of_sizes(cls, n_features: NDArray[np.int64], arities: NDArray[np.int64]) -> NodeWeights:
         """With room, not yet filled, for the features and the children of each node."""
-        bits = np.ceil(np.log2(np.maximum(n_features, 1))).astype(np.int32)
-        key_ptr = offsets(n_features)
+        feature_ptr = offsets(n_features)
         line_ptr = offsets((n_features + 1) * n_lines(arities))
-        bucket_ptr = offsets((1 << bits.astype(np.int64)) + 1)
         return cls(
             dict(
                 lines=aligned_empty(line_ptr[-1] * LINE).reshape(-1, LINE),
                 line_ptr=line_ptr,
-                keys=np.empty(key_ptr[-1], dtype=np.uint32),
-                key_ptr=key_ptr,
-                buckets=np.empty(bucket_ptr[-1], dtype=np.int32),
-                bucket_ptr=bucket_ptr,
-                shifts=32 - bits,
+                features=np.empty(feature_ptr[-1], dtype=np.int32),
+                feature_ptr=feature_ptr,
+                words=np.empty(0, dtype=np.uint64),
+                word_ptr=np.zeros_like(line_ptr),
             )
         )
 
-    def replaced(self, others: NodeWeights, by_other: NDArray[np.bool_]) -> NodeWeights:
-        """With the others' weights of the nodes for which by_other is true."""
-        new = {"shifts": np.where(by_other, others.shifts, self.shifts)}
-        runs = np.flatnonzero(np.diff(by_other, prepend=not by_other[:1].all()))
-        for name, ptr_name in (("lines", "line_ptr"), ("keys", "key_ptr"), ("buckets", "bucket_ptr")):
-            ptrs = [getattr(weights, ptr_name) for weights in (self, others)]
-            ptr = offsets(np.where(by_other, np.diff(ptrs[1]), np.diff(ptrs[0])))
-            array = getattr(self, name)
-            shape = ptr[-1], *array.shape[1:]
-            out = aligned_empty(int(np.prod(shape)), array.dtype).reshape(shape)
-            for lo, hi in pairwise([*runs, len(by_other)]):
-                source, at = (others, ptrs[1]) if by_other[lo] else (self, ptrs[0])
-                out[ptr[lo] : ptr[hi]] = getattr(source, name)[at[lo] : at[hi]]
-            new[name], new[ptr_name] = out, ptr
-        return NodeWeights(new)
+    @classmethod
+    def assembled(
+        cls, sources: Sequence[NodeWeights], which: NDArray[np.intp], tree: LabelTree, n_features: int
+    ) -> NodeWeights:
+        """Each node's weights from one of some sources; with zeros, where a node below has more features."""
+        arities, n_inner = np.diff(tree.child_ptr), tree.n_inner
+        sizes = np.choose(which, [np.diff(source.feature_ptr) for source in sources])
+        runs = np.flatnonzero(np.diff(which, prepend=-1))
+        parts = [
+            sources[which[lo]].features[slice(*sources[which[lo]].feature_ptr[[lo, hi]])]
+            for lo, hi in pairwise([*runs, n_inner])
+        ]
+        more = features_below(
+            np.concatenate([np.empty(0, np.int32), *parts]), offsets(sizes), tree, n_features
+        )
+        if len(sources) == 1 and not more:
+            return sources[0].ranked(tree, n_features)
+        for v, missing in more.items():
+            sizes[v] += len(missing)
+        out = cls.of_sizes(sizes, arities)
+        cuts = [v + i for v in more for i in range(2) if v + i < n_inner]
+        for lo, hi in pairwise([*np.union1d(runs, cuts).astype(int).tolist(), n_inner]):
+            source = sources[which[lo]]
+            if lo in more:
+                features, weights, bias = source.node(lo, arities[lo])
+                zeros = np.zeros((len(more[lo]), arities[lo]), np.float32)
+                out.fill(lo, np.append(features, more[lo]), np.vstack([weights, zeros]), bias)
+                continue
+            for name, ptr_name in (("lines", "line_ptr"), ("features", "feature_ptr")):
+                ptr, source_ptr = getattr(out, ptr_name), getattr(source, ptr_name)
+                part = getattr(source, name)[source_ptr[lo] : source_ptr[hi]]
+                getattr(out, name)[ptr[lo] : ptr[hi]] = part
+        return out.ranked(tree, n_features)
+
+    def nested(self, tree: LabelTree, n_features: int) -> NodeWeights:
+        """These weights; with zeros, where a node below has more features."""
+        return NodeWeights.assembled([self], np.zeros(tree.n_inner, np.intp), tree, n_features)
+
+    def ranked(self, tree: LabelTree, n_features: int) -> NodeWeights:
+        """These weights, with words: they can be searched then."""
+        above = nearest_with_features(np.diff(self.feature_ptr), tree.parents)
+        self.words, self.word_ptr, is_loose = ranks(self.features, self.feature_ptr, above, n_features)
+        if is_loose.any():
+            raise ValueError("a node has features that no node above it has: fit the model again")
+        return self
 
     def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
         """Features, weights (n_features_of_node, arity) and bias (arity,) of one node."""
-        keys = self.keys[self.key_ptr[v] : self.key_ptr[v + 1]]
-        block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(keys) + 1, -1)
-        return key_features(keys), block[1:, :arity], block[0, :arity]
+        features = self.features[self.feature_ptr[v] : self.feature_ptr[v + 1]]
+        block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(features) + 1, -1)
+        return features, block[1:, :arity], block[0, :arity]
 
     def fill(
         self, v: int, features: NDArray[np.int32], weights: NDArray[np.float32], bias: NDArray[np.float32]
     ) -> None:
         """Set one node; the arrays are those that `node` gives, in any order of features."""
-        keys = features.view(np.uint32) * HASH_FACTOR
-        order = np.argsort(keys)
-        self.keys[self.key_ptr[v] : self.key_ptr[v + 1]] = keys[order]
-        block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(keys) + 1, -1)
+        order = np.argsort(features)
+        self.features[self.feature_ptr[v] : self.feature_ptr[v + 1]] = features[order]
+        block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(features) + 1, -1)
         block[:], block[0] = 0, NO_CHILD
         block[0, : len(bias)], block[1:, : len(bias)] = bias, weights[order]
-        ends = np.arange(2 ** (32 - int(self.shifts[v])) + 1) << int(self.shifts[v])
-        self.buckets[self.bucket_ptr[v] : self.bucket_ptr[v + 1]] = np.searchsorted(
-            keys[order].astype(np.int64), ends
-        )
+
+
+def nearest_with_features(sizes: NDArray[np.int64], parents: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Of each inner node its nearest ancestor that has any features, or -1."""
+    above = parents[: len(sizes)].copy()
+    while np.any(has_none := (above >= 0) & (sizes[above] == 0)):
+        above[has_none] = above[above[has_none]]
+    return above
+
+
+def word_offsets(sizes: NDArray[np.int64], above: NDArray[np.int32], n_features: int) -> NDArray[np.int64]:
+    """Where the words of each node begin."""
+    n_above = np.where(above >= 0, sizes[above], n_features)
+    return offsets(np.where(sizes > 0, -(-n_above // WORD), 0))
+
+
+def ranks(
+    features: NDArray[np.int32], feature_ptr: NDArray[np.int64], above: NDArray[np.int32], n_features: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Words and where each node's begin, and whether a node has features that the one above has not."""
+    sizes = np.diff(feature_ptr)
+    word_ptr = word_offsets(sizes, above, n_features)
+    words, is_loose = np.zeros(word_ptr[-1], dtype=np.uint64), np.zeros(len(sizes), dtype=bool)
+    nodes = np.flatnonzero(sizes)
+    nodes = nodes[np.argsort(above[nodes], kind="stable")]
+    rank_features(features, feature_ptr, above, nodes, n_features, words, word_ptr, is_loose.view(np.uint8))
+    return words, word_ptr, is_loose
+
+
+def features_below(
+    features: NDArray[np.int32], feature_ptr: NDArray[np.int64], tree: LabelTree, n_features: int
+) -> dict[int, NDArray[np.int32]]:
+    """Of nodes that have less features than nodes below them together, those that are missing."""
+    above = nearest_with_features(np.diff(feature_ptr), tree.parents)
+    *_, is_loose = ranks(features, feature_ptr, above, n_features)
+    more: dict[int, NDArray[np.int32]] = {}
+    for v in range(len(above) - 1, 0, -1):  # children come after their parents
+        if above[v] >= 0 and (is_loose[v] or v in more):
+            own, others = (features[feature_ptr[i] : feature_ptr[i + 1]] for i in (v, above[v]))
+            own = np.append(own, more.get(v, own[:0]))
+            missing = own[np.isin(own, others, assume_unique=True, invert=True)]
+            more[above[v]] = np.union1d(more.get(above[v], missing), missing)
+    return {v: missing for v, missing in more.items() if len(missing)}
 
 
 def aligned_empty(size: int, dtype: type = np.float32) -> NDArray:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels.packing import choose_tags, pack_weights, unpack_node
+from .label_tree import LabelTree
 from .node_weights import FlatArrays, NodeWeights, offsets
 
 FEW = 4  # children that an entry may have integers of alone
@@ -54,7 +55,7 @@ class PackedWeights(FlatArrays):
         biases = NodeWeights.of_sizes(np.zeros(len(arities), np.int64), arities)
         biases.lines[:] = weights.lines[_bias_lines(weights.line_ptr[:-1], np.diff(biases.line_ptr))]
         counts = np.zeros((len(arities), FEW + len(BITS)), dtype=np.int64)
-        tags = np.empty(len(weights.keys), dtype=np.int8)
+        tags = np.empty(len(weights.features), dtype=np.int8)
         choose_tags(weights, child_ptr, step, tags, counts)
         id_bits = max(1, int(n_features - 1).bit_length())
         bits = np.ceil(np.log2(np.maximum(counts.sum(axis=1) / FILLED, 1))).astype(np.int64)
@@ -99,13 +100,13 @@ class PackedWeights(FlatArrays):
         unpack_node(self, v, arity, features, weights)
         return features, weights, self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].ravel()[:arity]
 
-    def unpacked(self, child_ptr: NDArray[np.int32]) -> NodeWeights:
+    def unpacked(self, tree: LabelTree, n_features: int) -> NodeWeights:
         """The same weights, each a float again."""
-        arities = np.diff(child_ptr)
+        arities = np.diff(tree.child_ptr)
         weights = NodeWeights.of_sizes(self.n_entries, arities)
         for v, arity in enumerate(arities.tolist()):
             weights.fill(v, *self.node(v, arity))
-        return weights
+        return weights.nested(tree, n_features)
 
 
 def _bias_lines(first: NDArray[np.int64], n_lines: NDArray[np.int64]) -> NDArray[np.int64]:

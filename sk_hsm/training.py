@@ -18,7 +18,7 @@ from .centroids import ClassSums, class_centroids, is_dense, unit_sums
 from .clusters import cluster_centroids
 from .inference import check_memory, path_log_proba
 from .label_tree import LabelTree
-from .node_weights import NodeWeights, key_features
+from .node_weights import NodeWeights
 from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
@@ -178,7 +178,7 @@ def train_trees(
             ]
     for one in trained:
         if whitening is not None:
-            one.weights = to_raw(one.weights, np.diff(one.tree.child_ptr), whitening)
+            one.weights = to_raw(one.weights, one.tree, whitening)
         if step is not None:
             one.weights = PackedWeights.of(one.weights, one.tree.child_ptr, rows.X.shape[1], step)
         size, passes = one.weights.nbytes / 2**20, one.n_iter.max(initial=0)
@@ -223,7 +223,7 @@ def learn_rescoring(
     n_jobs = params["n_jobs"]
     trees = [(one.tree, one.weights) for one in trained]
     if whitening is not None:
-        trees = [(tree, to_raw(weights, np.diff(tree.child_ptr), whitening)) for tree, weights in trees]
+        trees = [(tree, to_raw(weights, tree, whitening)) for tree, weights in trees]
     noise = NATS / effective_number(asked)
     about = asked.X, asked.y, asked.weights, noise, n_jobs
     few, before, after = choose_coefficients(similarities.with_reach(*FEW), trees, *about)
@@ -265,9 +265,11 @@ def train_again(
     if not len(nodes):
         return one
     fit = fit_nodes(problem, params["n_jobs"], progress, nodes)
+    both = one.weights, fit.weights
+    weights = NodeWeights.assembled(both, is_again.astype(np.intp), one.tree, rows.X.shape[1])
     return replace(
         one,
-        weights=one.weights.replaced(fit.weights, is_again),
+        weights=weights,
         n_iter=np.where(is_again, fit.n_iter, one.n_iter),
         converged=np.where(is_again, fit.converged, one.converged),
     )
@@ -305,7 +307,8 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
         prior = "centroid" if problem.has_negative else "naive_bayes"
         penalty = Penalty(TRIED_C, prior, TRIED_SCALE[prior])
         problem.penalties = Penalties.of_nodes([penalty] * tree.n_inner)
-        weights = ascend_nodes(problem, params["n_jobs"], Progress(0)).weights
+        fit = ascend_nodes(problem, params["n_jobs"], Progress(0))
+        weights = fit.weights.ranked(tree, rows.X.shape[1])
         losses.append(
             -path_log_proba([(tree, weights, 0.0)], asked.X, asked.y, params["n_jobs"]) @ asked.weights
         )
@@ -352,7 +355,8 @@ def build_trees(
 def train_tree(problem: Problem, n_jobs: int | None, progress: Progress) -> TrainedTree:
     """Train every node."""
     fit = fit_nodes(problem, n_jobs, progress)
-    return TrainedTree(problem.tree, problem.penalties, fit.weights, fit.n_iter, fit.converged)
+    weights = fit.weights.ranked(problem.tree, problem.X.shape[1])
+    return TrainedTree(problem.tree, problem.penalties, weights, fit.n_iter, fit.converged)
 
 
 def rounding_step(rows: Rows, rounding: float | None) -> float | None:
@@ -385,21 +389,25 @@ def update_tree(
     features.
     """
     if isinstance(weights, PackedWeights):
-        weights = weights.unpacked(tree.child_ptr)
-    if np.any(key_features(weights.keys).view(np.uint32) >= rows.X.shape[1]):
+        weights = weights.unpacked(tree, rows.X.shape[1])
+    if np.any(weights.features.view(np.uint32) >= rows.X.shape[1]):
         raise ValueError(
             f"this model is damaged: it has weights of more than its {rows.X.shape[1]} features, fit it again"
         )
-    arities = np.diff(tree.child_ptr)
     if whitening is not None:
         rows = replace(rows, X=whitened(rows.X, whitening))
-        weights = to_white(weights, arities, whitening)
+        weights = to_white(weights, tree, whitening)
     problem = problem_of(rows, tree, params, seed)
     problem.penalties = penalties.without_naive_bayes() if problem.has_negative else penalties
     problem.earlier = weights
     fit = ascend_nodes(problem, params["n_jobs"], progress)
-    if whitening is not None:
-        fit.weights = to_raw(fit.weights, arities, whitening)
+    if whitening is None:
+        # a node that is open only now may lack what a child has had
+        fit.weights = NodeWeights.assembled(
+            [fit.weights], np.zeros(tree.n_inner, np.intp), tree, rows.X.shape[1]
+        )
+    else:
+        fit.weights = to_raw(fit.weights, tree, whitening)
     return TrainedTree(tree, penalties, fit.weights, fit.n_iter, fit.converged)
 
 

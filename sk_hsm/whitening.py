@@ -11,6 +11,7 @@ from scipy.linalg import eigh
 from sklearn.utils import gen_batches
 
 from .blas import one_blas_thread
+from .label_tree import LabelTree
 from .node_weights import NO_CHILD, NodeWeights
 from .row_keys import count_distinct
 from .validation import as_array, as_view, full_csr
@@ -133,28 +134,28 @@ def whitened(X: sparse.csr_array, A: NDArray[np.float64]) -> sparse.csr_array:
     return full_csr(data)
 
 
-def to_raw(weights: NodeWeights, arities: NDArray[np.int64], A: NDArray[np.float64]) -> NodeWeights:
+def to_raw(weights: NodeWeights, tree: LabelTree, A: NDArray[np.float64]) -> NodeWeights:
     """Weights that give a row x the scores that these give [x, 1] A."""
-    return _mapped(weights, arities, A[:-1], A[-1])
+    return _mapped(weights, tree, A[:-1], A[-1])
 
 
-def to_white(weights: NodeWeights, arities: NDArray[np.int64], A: NDArray[np.float64]) -> NodeWeights:
+def to_white(weights: NodeWeights, tree: LabelTree, A: NDArray[np.float64]) -> NodeWeights:
     """The inverse of to_raw."""
     inverse = np.linalg.inv(A[:-1])
-    return _mapped(weights, arities, inverse, -A[-1] @ inverse)
+    return _mapped(weights, tree, inverse, -A[-1] @ inverse)
 
 
 def _mapped(
-    weights: NodeWeights, arities: NDArray[np.int64], root: NDArray[np.float64], shift: NDArray[np.float64]
+    weights: NodeWeights, tree: LabelTree, root: NDArray[np.float64], shift: NDArray[np.float64]
 ) -> NodeWeights:
     """Of each node with weights W and bias b those that are root W and b + shift W."""
-    d = len(root)
+    d, arities = len(root), np.diff(tree.child_ptr)
     all_features = np.arange(d, dtype=np.int32)
-    out = NodeWeights.of_sizes(np.where(np.diff(weights.key_ptr) > 0, d, 0), arities)
+    out = NodeWeights.of_sizes(np.where(np.diff(weights.feature_ptr) > 0, d, 0), arities)
     for v, arity in enumerate(arities):
         features, W, bias = weights.node(v, arity)
         W = W.astype(np.float64)
         moved = np.where(bias > NO_CHILD, bias + shift[features] @ W, bias)
         some = all_features if len(features) else all_features[:0]
         out.fill(v, some, root[: len(some), features] @ W, moved)
-    return out
+    return out.ranked(tree, d)

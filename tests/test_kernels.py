@@ -15,7 +15,7 @@ from scipy import sparse
 from scipy.special import logsumexp, xlogy
 from sklearn.preprocessing import normalize
 
-from sk_hsm import LabelTree
+from sk_hsm import LabelTree, node_weights
 from sk_hsm._kernels import (
     ascent,
     clusters,
@@ -28,6 +28,7 @@ from sk_hsm._kernels import (
     pairs,
     paths,
     priors,
+    ranks,
     reference,
     rescoring,
     rows,
@@ -36,7 +37,7 @@ from sk_hsm._kernels import (
     trees,
     trials,
 )
-from sk_hsm.node_weights import HASH_FACTOR, LINE, NO_CHILD, NodeWeights, n_lines
+from sk_hsm.node_weights import LINE, NO_CHILD, NodeWeights, n_lines, nearest_with_features, offsets
 from sk_hsm.packed_weights import PackedWeights
 from sk_hsm.priors import PRIORS, Penalties, Penalty
 from sk_hsm.rescoring import FEW, Rescoring
@@ -58,6 +59,7 @@ MODULES = [
     pairs,
     paths,
     priors,
+    ranks,
     rescoring,
     rows,
     sampling,
@@ -144,17 +146,13 @@ TREES = ["huffman", "balanced", "deep", "random"]
 
 
 def random_weights(rng, tree, n_features, scale=1.0, p_dead=0.0):
-    """Weights of random features for each node; children without rows, but never all of a node's."""
+    """Weights of random features; children without rows, but never all of a node's."""
     arities = np.diff(tree.child_ptr)
     has = [rng.random(n_features) < rng.choice([0, 0.3, 1]) for _ in arities]
     weights = NodeWeights.of_sizes(np.array([here.sum() for here in has], np.int64), arities)
     weights.lines[:] = 0
     for v, (arity, here) in enumerate(zip(arities, has, strict=True)):
-        keys, ends = weights.key_ptr[v : v + 2], np.arange(weights.bucket_ptr[v + 1] - weights.bucket_ptr[v])
-        weights.keys[slice(*keys)] = np.sort(np.flatnonzero(here).astype(np.uint32) * HASH_FACTOR)
-        weights.buckets[weights.bucket_ptr[v] : weights.bucket_ptr[v + 1]] = np.searchsorted(
-            weights.keys[slice(*keys)].astype(np.int64), ends << weights.shifts[v]
-        )
+        weights.features[weights.feature_ptr[v] : weights.feature_ptr[v + 1]] = np.flatnonzero(here)
         lines = weights.lines[weights.line_ptr[v] : weights.line_ptr[v + 1]].reshape(here.sum() + 1, -1)
         lines[:, :arity] = scale * rng.normal(size=(len(lines), arity))
         dead = rng.random(arity) < p_dead
@@ -162,7 +160,7 @@ def random_weights(rng, tree, n_features, scale=1.0, p_dead=0.0):
         lines[0, arity:] = NO_CHILD
         lines[0, :arity][dead] = NO_CHILD
         lines[1:, :arity][:, dead] = 0
-    return weights
+    return weights.nested(tree, n_features)
 
 
 def model(seed, kind, n_classes, arity, smoothing=0.0, n_rows=6, n_features=30, **options):
@@ -413,7 +411,7 @@ def trained(module, problem, inner):
     n_features = np.zeros(n_inner, np.int64)
     trainer.count_features(inner, n_features)
     weights = NodeWeights.of_sizes(n_features, np.diff(problem.tree.child_ptr))
-    for array in (weights.lines, weights.keys, weights.buckets):
+    for array in (weights.lines, weights.features):
         array[:] = 7
     n_iter, converged = np.full(n_inner, -7, np.int32), np.full(n_inner, 7, np.uint8)
     trainer.train(inner, problem.penalties, weights, n_iter, converged)
@@ -477,7 +475,7 @@ def test_node_trainer_is_the_same_for_any_tasks():
     problem = random_problem(3, 5, max_iter=50)
     everything = np.arange(problem.tree.n_inner)
     at_once, n_iter, _ = trained(nodes, problem, everything)
-    weights = NodeWeights.of_sizes(np.diff(at_once.key_ptr), np.diff(problem.tree.child_ptr))
+    weights = NodeWeights.of_sizes(np.diff(at_once.feature_ptr), np.diff(problem.tree.child_ptr))
     for v in everything[::-1]:
         done = np.zeros(len(everything), np.uint8)
         nodes.NodeTrainer(problem).train(everything[v : v + 1], problem.penalties, weights, n_iter, done)
@@ -757,7 +755,7 @@ def test_packing(seed, arity, step, n_features):
     weights, _, _ = trained(nodes, problem, np.arange(problem.tree.n_inner))
     weights.lines *= np.random.default_rng(seed).choice([0, 1, 30], (len(weights.lines), 1))
     child_ptr, counts = problem.tree.child_ptr, np.zeros((2, problem.tree.n_inner, 8), np.int64)
-    tags = np.empty((2, len(weights.keys)), dtype=np.int8)
+    tags = np.empty((2, len(weights.features)), dtype=np.int8)
     for module, *out in zip((packing, reference), tags, counts, strict=True):
         module.choose_tags(weights, child_ptr, step, *out)
     np.testing.assert_array_equal(*tags)
@@ -807,6 +805,38 @@ def test_packing_of_few_children(n_children):
         assert set(features) == {0, 1, 2, 4, 5}  # all children have the same of feature 3
         less = W[:3] - got[np.argsort(features)][:3]
         np.testing.assert_allclose(less - less[:, [1]], 0, atol=1e-4)
+
+
+# -- ranks.pyx --------------------------------------------------------------
+
+
+@settings(max_examples=80, deadline=None)
+@given(SEEDS, st.integers(1, 30), st.sampled_from([1, 31, 32, 33, 200]), st.booleans())
+def test_rank_features(seed, n_classes, n_features, are_nested):
+    rng = np.random.default_rng(seed)
+    tree = random_tree(rng, "random", n_classes, 4)
+    has = rng.random((tree.n_inner, n_features)) < rng.choice([0, 0.1, 0.9, 1], (tree.n_inner, 1))
+    above = nearest_with_features(has.sum(axis=1), tree.parents)
+    for v in range(tree.n_inner):
+        if above[v] >= 0 and are_nested:
+            has[v] &= has[above[v]]
+    above = nearest_with_features(has.sum(axis=1), tree.parents)
+    features, feature_ptr = np.nonzero(has)[1].astype(np.int32), offsets(has.sum(axis=1))
+    words, word_ptr, is_loose = node_weights.ranks(features, feature_ptr, above, n_features)
+    assert not (are_nested and is_loose.any())
+    twin, twin_loose = np.zeros_like(words), np.zeros(tree.n_inner, np.uint8)
+    nodes = np.flatnonzero(has.any(axis=1))
+    reference.rank_features(features, feature_ptr, above, nodes, n_features, twin, word_ptr, twin_loose)
+    np.testing.assert_array_equal(words, twin)
+    np.testing.assert_array_equal(is_loose, twin_loose)
+
+
+def test_the_nearest_ancestor_with_features():
+    parents = np.array([-1, 0, 1, 2, 2, 0, 5], dtype=np.int32)
+    expected = {(): [-1] * 7, (0,): [-1, 0, 0, 0, 0, 0, 0], (1, 5): [-1, -1, 1, 1, 1, -1, 5]}
+    for with_features, above in expected.items():
+        sizes = np.isin(np.arange(7), with_features).astype(np.int64)
+        np.testing.assert_array_equal(nearest_with_features(sizes, parents), above)
 
 
 # -- paths.pyx --------------------------------------------------------------
@@ -1032,6 +1062,8 @@ def test_rows_without_features_have_the_logits_of_the_bias(kind):
 @pytest.mark.parametrize("kind", TREES)
 def test_features_that_no_node_knows_change_nothing(kind):
     *known, indptr, indices, data = model(9, kind, N_CLASSES, 3)
+    tree, weights, _ = known
+    weights.ranked(tree, 2000)
     unknown = np.arange(len(indptr) - 1) + 1000
     wider = np.insert(indices, indptr[1:], unknown).astype(np.int32)
     values = np.insert(data, indptr[1:], 5).astype(np.float32)

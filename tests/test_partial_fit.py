@@ -232,7 +232,7 @@ def test_a_model_that_is_only_mapped_into_memory_goes_on_as_a_copy(tmp_path):
 def test_a_damaged_model_is_not_trained():
     X, y = digits()
     clf = HierarchicalSoftmaxClassifier(arity=3, random_state=0).fit(X, y)
-    clf.node_weights_.keys[0] = 123456789
+    clf.node_weights_.features[0] = 123456789
     with pytest.raises(ValueError, match="this model is damaged"):
         clf.partial_fit(X, y)
 

@@ -193,7 +193,7 @@ def test_a_truncated_file_does_not_load(tmp_path, share):
     [("tree_", name) for name in ("parents", "positions", "child_ptr", "children", "leaf_labels")]
     + [
         ("node_weights_", name)
-        for name in ("lines", "line_ptr", "keys", "key_ptr", "buckets", "bucket_ptr", "shifts")
+        for name in ("lines", "line_ptr", "features", "feature_ptr", "words", "word_ptr")
     ],
 )
 def test_a_damaged_model_does_not_load(part, name):
@@ -203,6 +203,21 @@ def test_a_damaged_model_does_not_load(part, name):
             HierarchicalSoftmaxClassifier.__new__(HierarchicalSoftmaxClassifier).__setstate__(
                 {**state, part: {**state[part], name: damaged}}
             )
+
+
+def test_damaged_words_are_of_other_features_but_not_of_other_memory():
+    clf = fit()
+    state = clf.__getstate__()
+    shifted = {**state["node_weights_"], "word_ptr": state["node_weights_"]["word_ptr"].copy()}
+    shifted["word_ptr"][1] -= 1
+    with pytest.raises(ValueError, match="its nodes' words begin at"):
+        HierarchicalSoftmaxClassifier().__setstate__({**state, "node_weights_": shifted})
+    expected = clf.predict_proba(X)
+    for value in (2**64 - 1, 2**63 - 1, 2**32 - 1):
+        clf.node_weights_.words[:] = value
+        proba = clf.predict_proba(X)
+        np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
+        assert value < 2**32 or not np.allclose(proba, expected)
 
 
 @pytest.mark.parametrize("name", ["children", "parents", "positions"])

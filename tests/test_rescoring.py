@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.preprocessing import normalize
 
-from sk_hsm import HierarchicalSoftmaxClassifier, training
+from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree, training
 from sk_hsm.node_weights import NodeWeights
 from sk_hsm.progress import Progress
 from sk_hsm.regularization import choose_penalties, penalties_of
@@ -339,7 +339,7 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(rows, arity, n_rows):
     np.testing.assert_array_equal(tree.parents, tree_of_fewer.parents)
     np.testing.assert_array_equal(trained.penalties.C, of_fewer.penalties.C)
     np.testing.assert_array_equal(trained.weights.lines, of_fewer.weights.lines)
-    np.testing.assert_array_equal(trained.weights.keys, of_fewer.weights.keys)
+    np.testing.assert_array_equal(trained.weights.features, of_fewer.weights.features)
     for name, array in similarities.to_arrays().items():
         np.testing.assert_array_equal(array, similarities_of_fewer.to_arrays()[name])
 
@@ -434,11 +434,16 @@ def test_nodes_with_many_rows_held_out_are_trained_with_them(rows, monkeypatch):
     held, paths = held_out(X, y), [tree.path(label)[0] for label in range(N_CLASSES)]
     n_some = 0
     for v, (lo, hi) in enumerate(pairwise(tree.child_ptr)):
+        features = [clf.node_weights_.node(v, hi - lo)[0] for clf in models]
         plain, always, some, never = (np.vstack(clf.node_weights_.node(v, hi - lo)[1:]) for clf in models)
         np.testing.assert_array_equal(always, plain)
         below = np.array([v in path for path in paths])[y]
         is_again = held[below].mean() > 0.08
         n_some += is_again
+        if not is_again:  # nodes below may have had more features
+            is_own = np.append(np.isin(features[2], features[3]), True)
+            assert not some[~is_own].any()
+            some = some[is_own]
         np.testing.assert_array_equal(some, plain if is_again else never)
         assert not held[below].any() or never.shape != plain.shape or np.abs(never - plain).max() > 1e-4
     assert 20 < n_some < tree.n_inner - 20
@@ -637,7 +642,8 @@ def test_a_damaged_model_does_not_load(rows, fitted, name):
 
 def test_some_nodes_of_other_weights():
     rng = np.random.default_rng(0)
-    arities = np.array([2, 5, 20, 3, 3])
+    tree = LabelTree.from_parents([-1, 0, 0, 1, 1, 3, 3, 3, 5, 5, 2, 2, 4, 4])
+    arities, none = np.diff(tree.child_ptr), np.empty(0, np.int32)
 
     def random_weights(n_features):
         weights = NodeWeights.of_sizes(n_features, arities)
@@ -646,11 +652,32 @@ def test_some_nodes_of_other_weights():
             weights.fill(v, features, rng.normal(size=(n, arity)), rng.normal(size=arity))
         return weights
 
-    one, other = random_weights(np.array([7, 0, 3, 50, 1])), random_weights(np.array([2, 9, 0, 4, 8]))
-    for by_other in ([0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 1, 0, 1], [1, 0, 0, 1, 0]):
-        both = one.replaced(other, np.array(by_other, dtype=bool))
+    n = tree.n_inner
+    sources = [random_weights(rng.choice([0, 1, 5, 50], n)) for _ in range(2)]
+    for _ in range(20):
+        which = rng.integers(2, size=n)
+        both = NodeWeights.assembled(sources, which, tree, 100)
         assert both.lines.ctypes.data % 64 == 0
-        for v, arity in enumerate(arities):
-            expected = (other if by_other[v] else one).node(v, arity)
-            for a, b in zip(both.node(v, arity), expected, strict=True):
-                np.testing.assert_array_equal(a, b)
+        below = [none] * n
+        for v in range(n)[::-1]:
+            features, weights, bias = both.node(v, arities[v])
+            own, own_weights, own_bias = sources[which[v]].node(v, arities[v])
+            # where it has any, those of all below, too, with zeros
+            expected = np.union1d(own, below[v]) if len(own) else none
+            np.testing.assert_array_equal(features, expected)
+            np.testing.assert_array_equal(bias, own_bias)
+            is_own = np.isin(features, own)
+            np.testing.assert_array_equal(weights[is_own], own_weights)
+            assert not weights[~is_own].any()
+            if v:
+                up = tree.parents[v]
+                below[up] = np.union1d(below[up], np.union1d(features, below[v])).astype(np.int32)
+
+
+def test_weights_are_not_ranked_where_a_node_alone_has_a_feature():
+    tree = LabelTree.from_parents([-1, 0, 0, 1, 1])
+    weights = NodeWeights.of_sizes(np.array([1, 1]), np.array([2, 2]))
+    for v in range(2):
+        weights.fill(v, np.array([v], np.int32), np.ones((1, 2), np.float32), np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="a node has features that no node above it has"):
+        weights.ranked(tree, 2)

@@ -29,7 +29,7 @@ def many_classes(n_classes=120, n_features=60):
 def rounded_floats(clf):
     """The same estimator, its rounded weights each a float."""
     other = pickle.loads(pickle.dumps(clf))
-    other.node_weights_ = clf.node_weights_.unpacked(clf.tree_.child_ptr)
+    other.node_weights_ = clf.node_weights_.unpacked(clf.tree_, clf.n_features_in_)
     return other
 
 

@@ -107,7 +107,7 @@ def test_a_copy_predicts_the_same_bits(tmp_path):
 @pytest.mark.parametrize("part", ["trees_", "node_weights_"])
 def test_a_damaged_tree_does_not_load(part):
     state = fit().__getstate__()
-    name = {"trees_": "children", "node_weights_": "keys"}[part]
+    name = {"trees_": "children", "node_weights_": "features"}[part]
     state[part][1] = {**state[part][1], name: state[part][1][name][:1]}
     with pytest.raises(ValueError, match="this model is damaged"):
         HierarchicalSoftmaxClassifier().__setstate__(state)

@@ -131,7 +131,7 @@ def test_there_and_back():
     X, y, *_ = few_rows_a_class()
     clf = HierarchicalSoftmaxClassifier(arity=5, C=1.0, prior=None, whiten=True, random_state=0).fit(X, y)
     arities = np.diff(clf.tree_.child_ptr)
-    again = to_raw(to_white(clf.node_weights_, arities, clf.whitening_), arities, clf.whitening_)
+    again = to_raw(to_white(clf.node_weights_, clf.tree_, clf.whitening_), clf.tree_, clf.whitening_)
     for v, arity in enumerate(arities):
         for one, other in zip(clf.node_weights_.node(v, arity), again.node(v, arity), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4)

@@ -27,7 +27,7 @@ from scipy.special import log_softmax
 
 import sk_hsm
 from sk_hsm import HierarchicalSoftmaxClassifier, training
-from sk_hsm.node_weights import HASH_FACTOR, LINE, aligned_empty
+from sk_hsm.node_weights import LINE, WORD, aligned_empty
 from sk_hsm.progress import Progress
 from sk_hsm.solvers import ascend_nodes
 
@@ -40,6 +40,7 @@ STAGES = "build_trees", "choose_penalties", "fit_nodes"
 SIZES = 2 ** np.arange(4, 23)  # lines of a block
 LEVELS = {"L1": 2**8, "L2": 2**12, "L3": 2**17, "memory": 2**22}  # of these sizes, one in each
 ROW, N_ROWS, N_VISITS = 36, 4000, 20_000  # of the random ones
+WORDS = 8  # in a cache line
 N_QUERIES, K = 20_000, 5
 REPEATS = 5
 CACHED = 2**15  # as in ascent.pyx: of more floats, weights are fetched ahead
@@ -196,19 +197,18 @@ def of_fit(X, y, params: dict, libraries: dict, curves: dict) -> tuple[dict, Hie
 # -- inference --------------------------------------------------------------
 
 
-def looked_up(weights, v: int, keys: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of a node: which of these keys it has, their lines; and the cache lines in which it looks for all."""
-    first, last = weights.key_ptr[v], weights.key_ptr[v + 1]
-    mine = weights.keys[first:last]
-    at = np.searchsorted(mine, keys)
-    there = np.flatnonzero(np.append(mine, 0)[at] == keys) if len(mine) else np.zeros(0, int)
-    buckets = weights.bucket_ptr[v] + (keys.astype(np.int64) >> int(weights.shifts[v]))
+def looked_up(weights, v: int, places: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Of a node and features found above it: which it has, their ranks; cache lines of words, and of weights."""
+    mine = weights.features[weights.feature_ptr[v] : weights.feature_ptr[v + 1]]
+    ranks = np.searchsorted(mine, features)
+    there = np.flatnonzero(np.append(mine, -1)[ranks] == features)
+    words = (weights.word_ptr[v] + places // WORD) // WORDS if len(mine) else np.zeros(0, int)
     bias = weights.line_ptr[v]
-    return there, np.append(bias, bias + 1 + at[there]), buckets // LINE, (first + at) // LINE
+    return there, ranks[there], words, np.append(bias, bias + 1 + ranks[there])
 
 
 def opened(model: HierarchicalSoftmaxClassifier, X, floor: np.ndarray) -> list[tuple]:
-    """Of each node that a search opens: lines, their values, cache lines of buckets and of keys.
+    """Of each node that a search opens: lines, their values, and cache lines of words.
 
     It opens the nodes that are no less probable than its last answer.
     """
@@ -216,15 +216,19 @@ def opened(model: HierarchicalSoftmaxClassifier, X, floor: np.ndarray) -> list[t
     found = []
     for i in range(X.shape[0]):
         mine = slice(X.indptr[i], X.indptr[i + 1])
-        keys, frontier = X.indices[mine].view(np.uint32) * HASH_FACTOR, [(0.0, 0)]
-        for log_p, v in frontier:
-            there, lines, *others = looked_up(weights, v, keys)
-            values = np.append(np.float32(1), X.data[mine][there])
-            found.append((lines, values, *others))
+        frontier = [(0.0, 0, X.indices[mine], X.indices[mine], X.data[mine])]
+        for log_p, v, places, features, values in frontier:
+            there, ranks, words, lines = looked_up(weights, v, places, features)
+            factors = np.append(np.float32(1), values[there])
+            found.append((lines, factors, words))
             children = tree.children[tree.child_ptr[v] : tree.child_ptr[v + 1]]
-            below = log_p + log_softmax((values @ weights.lines[lines])[: len(children)].astype(float))
-            inner = (children < tree.n_inner) & (below > floor[i])
-            frontier += zip(below[inner], children[inner], strict=True)
+            below = log_p + log_softmax((factors @ weights.lines[lines])[: len(children)].astype(float))
+            here = (ranks, features[there], values[there]) if len(words) else (places, features, values)
+            frontier += [
+                (log_p_child, child, *here)
+                for log_p_child, child in zip(below, children, strict=True)
+                if child < tree.n_inner and log_p_child > floor[i]
+            ]
     return found
 
 
@@ -245,21 +249,18 @@ def of_inference(model: HierarchicalSoftmaxClassifier, X, libraries: dict, curve
         begin = used()[0]
         proba = model.predict_top_k(X, k=K)[1]
         times.append(used()[0] - begin)
-    lines, values, buckets, keys = zip(*opened(model, X, np.log(proba[:, -1]) - 1e-5), strict=True)
+    lines, values, words = zip(*opened(model, X, np.log(proba[:, -1]) - 1e-5), strict=True)
     weights = model.node_weights_
-    n_lines, n_keys = len(weights.lines), len(weights.keys) // LINE + 1
+    n_lines = len(weights.lines)
     record = {"top_k": float(np.median(times)), "rows": X.shape[0], "nodes": len(lines), "updates": 0.0}
-    record |= {"reads": float(sum(map(len, lines))), "non_zeros": float(sum(map(len, keys)))}
+    record |= {"reads": float(sum(map(len, lines))), "non_zeros": float(sum(map(len, words)))}
     record["random_s"] = record["reads"] * nanoseconds(curves["read"], n_lines) / 1e9
     for name, library in (("again_s", libraries["native"]), ("again_plain_s", libraries["plain"])):
         record[name] = seconds_again(library, lines, values, n_lines)
-    # the same, and where to look for them: keys lie behind the lines, and buckets behind those
-    places = [
-        np.concatenate([b + n_lines + n_keys, k + n_lines, own])
-        for own, b, k in zip(lines, buckets, keys, strict=True)
-    ]
+    # the same, and where to look for them: words lie behind the lines
+    places = [np.concatenate([w + n_lines, own]) for own, w in zip(lines, words, strict=True)]
     values = [np.ones(len(part)) for part in places]
-    size = n_lines + n_keys + len(weights.buckets) // LINE + 1
+    size = n_lines + len(weights.words) // WORDS + 1
     record["with_lookups_s"] = seconds_again(libraries["native"], places, values, size)
     return record
 

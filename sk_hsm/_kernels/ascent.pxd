@@ -24,11 +24,11 @@ cdef struct Node:
     # the prior of scale 1, where it is kept
     float* guess
     float* guess_bias
-    # scratch: a place a row; a place, and sums by child, a feature; shares, totals and z, p and step
+    # scratch: a place a row; two places, and sums by child, a feature; shares, totals and z, p and step
     float* costs
     float* dual
     int64_t* active
-    int32_t* order
+    uint64_t* order
     double* sums
     float* share
     double* totals

@@ -9,7 +9,7 @@ from libc.stdlib cimport calloc, free, malloc, realloc
 from libc.string cimport memcpy
 
 from .paths cimport Candidate, Heap, better, pop, push
-from .scores cimport Model, Query, children_log_proba, close_model, open_model
+from .scores cimport Model, Query, children_log_proba, close_model, open_model, start_row
 
 # the most that rounding can put between a class and the bound of those not yet seen
 cdef double ROUNDING = 1e-12
@@ -17,8 +17,10 @@ cdef double ROUNDING = 1e-12
 
 cdef struct Memory:
     # the log-probabilities of the children of each node that was opened for the row at
-    # hand: the entries from at[node] on, -1 for other nodes
+    # hand: the entries from at[node] on, -1 for other nodes; and the numbers of the lists
+    # of the features found there
     int64_t* at
+    int32_t* lists
     int32_t* opened
     Py_ssize_t n_opened
     double* log_p
@@ -51,6 +53,7 @@ cdef int remember(Forest* f, int t, Query* x, int32_t node) noexcept nogil:
     cdef Model* m = &f.models[t]
     cdef Memory* memory = &f.memories[t]
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
+    cdef int above = memory.lists[m.parents[node]] if node > 0 else 0
     cdef double* grown
     if memory.at[node] >= 0:
         return 0
@@ -59,7 +62,9 @@ cdef int remember(Forest* f, int t, Query* x, int32_t node) noexcept nogil:
         if grown == NULL:
             return -1
         memory.log_p, memory.capacity = grown, 2 * (memory.size + arity)
-    children_log_proba(m, x, node)
+    memory.lists[node] = children_log_proba(m, x, node, above)
+    if memory.lists[node] < 0:
+        return -1
     memcpy(memory.log_p + memory.size, m.log_p, arity * sizeof(double))
     memory.at[node] = memory.size
     memory.size += arity
@@ -68,14 +73,17 @@ cdef int remember(Forest* f, int t, Query* x, int32_t node) noexcept nogil:
     return 0
 
 
-cdef void forget(Forest* f) noexcept nogil:
-    """Make ready for the next row."""
+cdef int start(Forest* f, Query* x) noexcept nogil:
+    """Forget the row before, and make ready for the next; -1 where memory runs out."""
     cdef int t
     cdef Py_ssize_t i
     for t in range(f.n_trees):
         for i in range(f.memories[t].n_opened):
             f.memories[t].at[f.memories[t].opened[i]] = -1
         f.memories[t].n_opened = f.memories[t].size = f.frontiers[t].size = 0
+        if start_row(&f.models[t], x) < 0 or push(&f.frontiers[t], Candidate(0, 0, 0)) < 0:
+            return -1
+    return 0
 
 
 cdef int class_log_proba(Forest* f, int t, Query* x, int32_t label, double* log_p) noexcept nogil:
@@ -112,7 +120,7 @@ cdef int offer_class(Forest* f, Query* x, int32_t label, Answers* answers) noexc
         if class_log_proba(f, t, x, label, &log_p) < 0:
             return -1
         total = log_add(total, log_p)
-    item = Candidate(total - log(f.n_trees), label)
+    item = Candidate(total - log(f.n_trees), label, 0)
     if item.log_p < answers.floor:
         return 0
     if item.log_p >= answers.likely and answers.n_found < answers.n_likely:
@@ -156,10 +164,8 @@ cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept 
     cdef int32_t c
     cdef double bound = 0
     cdef int t
-    forget(f)
-    for t in range(f.n_trees):
-        if push(&f.frontiers[t], Candidate(0, 0)) < 0:
-            return -1
+    if start(f, x) < 0:
+        return -1
     while True:
         t = likeliest(f, &bound)
         if t < 0 or is_decided(bound, answers):
@@ -206,8 +212,9 @@ cdef int open_forest(Forest* f, models) except -1:
     for t, (tree, weights, smoothing) in enumerate(models):
         open_model(&f.models[t], tree, weights, smoothing)
         f.memories[t].at = <int64_t*>malloc((f.models[t].n_inner + 1) * sizeof(int64_t))
+        f.memories[t].lists = <int32_t*>malloc((f.models[t].n_inner + 1) * sizeof(int32_t))
         f.memories[t].opened = <int32_t*>malloc((f.models[t].n_inner + 1) * sizeof(int32_t))
-        if f.memories[t].at == NULL or f.memories[t].opened == NULL:
+        if f.memories[t].at == NULL or f.memories[t].lists == NULL or f.memories[t].opened == NULL:
             raise MemoryError(f"no memory to search a tree of {f.models[t].n_inner} inner nodes")
         for i in range(f.models[t].n_inner):
             f.memories[t].at[i] = -1
@@ -221,6 +228,7 @@ cdef void close_forest(Forest* f) noexcept nogil:
             close_model(&f.models[t])
         if f.memories != NULL:
             free(f.memories[t].at)
+            free(f.memories[t].lists)
             free(f.memories[t].opened)
             free(f.memories[t].log_p)
         if f.frontiers != NULL:

@@ -12,8 +12,6 @@
 #include <string.h>
 
 #define LINE 16
-#define HASH_FACTOR 2654435769u
-#define HASH_INVERSE 340573321u /* HASH_FACTOR * HASH_INVERSE = 1 */
 /* ALWAYS inline: left to the compiler, loops over rows take up to twice as long, depending on what else they hold */
 #if defined(_MSC_VER)
 #define restrict __restrict
@@ -156,23 +154,22 @@ static ALWAYS void row_logits(float *restrict z, const float *restrict bias, con
     }
 }
 
-/* the value of a key's feature, of a row that has all up to some feature */
-static ALWAYS float keyed_value(uint32_t key, const float *restrict values, uint32_t n_values) {
-    uint32_t feature = key * HASH_INVERSE;
+/* the value of a feature, of a row that has all up to some feature */
+static ALWAYS float value_of(uint32_t feature, const float *restrict values, uint32_t n_values) {
     return feature < n_values ? values[feature] : 0.0f;
 }
 
-/* z += sum over a node's n keys of value * weight lines */
-static CLONED void add_keyed_lines(float *restrict z, const float *restrict weights, const uint32_t *restrict keys,
-                                   int64_t n, const float *restrict values, uint32_t n_values, int width) {
+/* z += sum over a node's n features of value * weight lines */
+static CLONED void add_every_line(float *restrict z, const float *restrict weights, const int32_t *restrict features,
+                                  int64_t n, const float *restrict values, uint32_t n_values, int width) {
     for (int l = 0; l < width; l += LINE) {
         float even[LINE] = {0.0f}, odd[LINE] = {0.0f};
         int64_t j = 0;
         for (; j + 1 < n; j += 2) {
-            line_axpy(even, keyed_value(keys[j], values, n_values), weights + j * width + l);
-            line_axpy(odd, keyed_value(keys[j + 1], values, n_values), weights + (j + 1) * width + l);
+            line_axpy(even, value_of(features[j], values, n_values), weights + j * width + l);
+            line_axpy(odd, value_of(features[j + 1], values, n_values), weights + (j + 1) * width + l);
         }
-        if (j < n) line_axpy(even, keyed_value(keys[j], values, n_values), weights + j * width + l);
+        if (j < n) line_axpy(even, value_of(features[j], values, n_values), weights + j * width + l);
         EACH z[l + c] += even[c] + odd[c];
     }
 }

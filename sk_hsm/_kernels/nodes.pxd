@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from .ascent cimport Goal, Node
 
@@ -13,8 +13,8 @@ cdef class NodeTrainer:
     cdef const int32_t[::1] indices, y, child_ptr, children
     cdef const float[::1] data, row_weights, square_norms
     # earlier weights, and which nodes had rows then
-    cdef const uint32_t[::1] old_keys
-    cdef const int64_t[::1] old_key_ptr, old_line_ptr
+    cdef const int32_t[::1] old_features
+    cdef const int64_t[::1] old_feature_ptr, old_line_ptr
     cdef const float[:, ::1] old_lines
     cdef const unsigned char[::1] had_rows
     cdef Py_ssize_t n_columns
@@ -37,7 +37,6 @@ cdef class NodeTrainer:
     cdef const float* old_bias(self, int64_t v) noexcept nogil
     cdef bint is_open(self, int64_t v, int64_t child) noexcept nogil
     cdef int32_t count_features_of(self, int64_t v) noexcept nogil
-    cdef int32_t old_feature(self, int64_t key) noexcept nogil
     @cython.final
     cdef int32_t number(self, int32_t f, int32_t n) noexcept nogil
     cdef void forget(self, int32_t n) noexcept nogil
@@ -48,7 +47,7 @@ cdef class NodeTrainer:
     cdef void copy_old_weights(self) noexcept nogil
     cdef void scale_guess(self, const float* weights, float scale) noexcept nogil
     cdef void add_guess_bias(self) noexcept nogil
-    cdef void store(self, float* lines, uint32_t* keys, int32_t* buckets, int shift) noexcept nogil
+    cdef void store(self, float* lines, int32_t* features) noexcept nogil
     cdef Py_ssize_t reserve_rows(self, int64_t v, const int64_t[::1] rows) except -1
     cdef int reserve_numbers(self) except -1
     cdef int reserve_training(self, Py_ssize_t n, Py_ssize_t n_features, Py_ssize_t width) except -1

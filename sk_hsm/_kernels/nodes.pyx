@@ -13,8 +13,6 @@ from .ascent cimport Goal, Node, ascend
 from .priors cimport NO_PRIOR, Rows, guess
 
 cdef extern from "lines.h" nogil:
-    uint32_t HASH_FACTOR
-    uint32_t HASH_INVERSE
     int line_width(int arity)
     void prefetch(const float* address)
 
@@ -73,31 +71,34 @@ cdef void write_guess(Node* node, int prior, double smoothing, float* weights, f
         )
 
 
-cdef void sort_by_key(
-    const int32_t* features, Py_ssize_t n, int shift, uint32_t* keys, int32_t* order, int32_t* buckets
+cdef const uint64_t* sorted_features(
+    const int32_t* features, Py_ssize_t n, Py_ssize_t n_columns, uint64_t* items
 ) noexcept nogil:
-    """Sorted keys of n features, which feature each is of, and where the keys of a bucket begin."""
-    cdef Py_ssize_t n_buckets = <Py_ssize_t>1 << (32 - shift), i, at
-    cdef uint32_t key
-    cdef int32_t which
-    memset(buckets, 0, (n_buckets + 1) * sizeof(int32_t))
+    """Features, ascending, each with its place in the lower half: by digits of eight bits, the last first.
+
+    There is room for 2 n items.
+    """
+    cdef uint64_t* others = items + n
+    cdef Py_ssize_t ends[256]
+    cdef Py_ssize_t i, digit, total
+    cdef int shift = 32
     for i in range(n):
-        buckets[<uint64_t>(<uint32_t>features[i] * HASH_FACTOR) >> shift] += 1
-    for i in range(n_buckets):
-        buckets[i + 1] += buckets[i]
-    # the end of a bucket moves down to its start as it is filled
-    for i in range(n):
-        key = <uint32_t>features[i] * HASH_FACTOR
-        buckets[<uint64_t>key >> shift] -= 1
-        at = buckets[<uint64_t>key >> shift]
-        keys[at], order[at] = key, i
-    # by insertion, as a bucket holds one key on average
-    for i in range(1, n):
-        key, which, at = keys[i], order[i], i
-        while at > 0 and keys[at - 1] > key:
-            keys[at], order[at] = keys[at - 1], order[at - 1]
-            at -= 1
-        keys[at], order[at] = key, which
+        items[i] = <uint64_t>features[i] << 32 | <uint64_t>i
+    while (n_columns - 1) >> (shift - 32):
+        memset(ends, 0, sizeof(ends))
+        for i in range(n):
+            ends[items[i] >> shift & 255] += 1
+        total = 0
+        for digit in range(256):
+            total += ends[digit]
+            ends[digit] = total
+        for i in range(n - 1, -1, -1):
+            digit = items[i] >> shift & 255
+            ends[digit] -= 1
+            others[ends[digit]] = items[i]
+        items, others = others, items
+        shift += 8
+    return items
 
 
 cdef void* room_in(dict buffers, object name, Py_ssize_t size) except NULL:
@@ -121,8 +122,8 @@ cdef class NodeTrainer:
         self.leaf_start = problem.leaf_ranges[0]
         self.child_ptr, self.children, self.n_inner = tree.child_ptr, tree.children, tree.n_inner
         before = problem.before
-        self.old_keys, self.old_lines = before.keys, before.lines
-        self.old_key_ptr, self.old_line_ptr = before.key_ptr, before.line_ptr
+        self.old_features, self.old_lines = before.features, before.lines
+        self.old_feature_ptr, self.old_line_ptr = before.feature_ptr, before.line_ptr
         self.had_rows = problem.had_rows
         self.smoothing, self.seed = problem.smoothing, problem.seed
         self.goal = Goal(problem.fit_intercept, problem.tol, problem.max_iter)
@@ -143,19 +144,18 @@ cdef class NodeTrainer:
         self, const int64_t[::1] nodes, penalties, weights, int32_t[::1] n_iter, unsigned char[::1] converged
     ):
         cdef const double[::1] C = penalties.C, scale = penalties.scale
-        cdef const int32_t[::1] prior = penalties.code, shifts = weights.shifts
-        cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
-        cdef const int64_t[::1] bucket_ptr = weights.bucket_ptr
+        cdef const int32_t[::1] prior = penalties.code
+        cdef const int64_t[::1] line_ptr = weights.line_ptr, feature_ptr = weights.feature_ptr
         cdef float[:, ::1] lines = weights.lines
-        cdef uint32_t[::1] keys = weights.keys
-        cdef int32_t[::1] buckets = weights.buckets
+        cdef int32_t[::1] features = weights.features
         cdef Node* node = &self.node
-        cdef int64_t k, v
+        cdef int64_t k, v, n_features
         cdef bint done
         for k in range(nodes.shape[0]):
             v = nodes[k]
             self.reserve_rows(v, self.row_order[self.start[v] : self.stop[v]])
-            self.reserve_training(self.stop[v] - self.start[v], key_ptr[v + 1] - key_ptr[v], line_width(self.arity(v)))
+            n_features = feature_ptr[v + 1] - feature_ptr[v]
+            self.reserve_training(self.stop[v] - self.start[v], n_features, line_width(self.arity(v)))
         with nogil:
             for k in range(nodes.shape[0]):
                 v = nodes[k]
@@ -172,9 +172,7 @@ cdef class NodeTrainer:
                 if node.n_seen > 1 and node.rows.n > 0:
                     n_iter[v] = train_from_here(node, C[v], &self.goal, self.seed, &done)
                 converged[v] = done
-                self.store(
-                    &lines[line_ptr[v], 0], &keys[0] + key_ptr[v], &buckets[bucket_ptr[v]], shifts[v]
-                )
+                self.store(&lines[line_ptr[v], 0], &features[0] + feature_ptr[v])
 
     # -- the node at hand ---------------------------------------------------
 
@@ -219,17 +217,14 @@ cdef class NodeTrainer:
             return 0
         if self.n_full and first < last:
             return self.n_full
-        for j in range(self.old_key_ptr[v], self.old_key_ptr[v + 1]):
-            n = self.number(self.old_feature(j), n)
+        for j in range(self.old_feature_ptr[v], self.old_feature_ptr[v + 1]):
+            n = self.number(self.old_features[j], n)
         for i in range(first, last):
             self.fetch_ahead(&self.row_order[0] + i, last - i)
             for j in range(self.indptr[self.row_order[i]], self.indptr[self.row_order[i] + 1]):
                 n = self.number(self.indices[j], n)
         self.forget(n)
         return n
-
-    cdef int32_t old_feature(self, int64_t key) noexcept nogil:
-        return <int32_t>(self.old_keys[key] * HASH_INVERSE)
 
     @cython.final
     cdef int32_t number(self, int32_t f, int32_t n) noexcept nogil:
@@ -251,7 +246,7 @@ cdef class NodeTrainer:
         cdef Node* node = &self.node
         cdef Rows* rows = &node.rows
         cdef Py_ssize_t i
-        cdef int64_t j, row, first = self.old_key_ptr[v]
+        cdef int64_t j, row, first = self.old_feature_ptr[v]
         cdef int32_t n_features = 0
         node.v, node.width, rows.n_full = v, line_width(self.arity(v)), self.n_full if n else 0
         for i in range(n):
@@ -266,9 +261,9 @@ cdef class NodeTrainer:
                 n_features = self.number(j, n_features)
         else:
             n_features = self.copy_values(row_list, n)
-        for j in range(first, self.old_key_ptr[v + 1]):
-            n_features = self.number(self.old_feature(j), n_features)
-            node.old[j - first] = self.local_of[self.old_feature(j)]
+        for j in range(first, self.old_feature_ptr[v + 1]):
+            n_features = self.number(self.old_features[j], n_features)
+            node.old[j - first] = self.local_of[self.old_features[j]]
         self.forget(n_features)
         rows.n, node.n_features = n, n_features
 
@@ -304,7 +299,7 @@ cdef class NodeTrainer:
     cdef void copy_old_weights(self) noexcept nogil:
         """Start from them; from zero for features that are new."""
         cdef Node* node = &self.node
-        cdef int64_t n = self.old_key_ptr[node.v + 1] - self.old_key_ptr[node.v], j
+        cdef int64_t n = self.old_feature_ptr[node.v + 1] - self.old_feature_ptr[node.v], j
         cdef const float* lines = &self.old_lines[self.old_line_ptr[node.v], 0] + node.width
         memset(node.weights, 0, node.n_features * node.width * sizeof(float))
         for j in range(n):
@@ -324,15 +319,16 @@ cdef class NodeTrainer:
             for c in range(self.node.width):
                 self.node.bias[c] += self.node.guess_bias[c]
 
-    cdef void store(self, float* lines, uint32_t* keys, int32_t* buckets, int shift) noexcept nogil:
-        """Write bias, weights and keys, sorted by key."""
+    cdef void store(self, float* lines, int32_t* features) noexcept nogil:
+        """Write bias, features, ascending, and their weights."""
         cdef Node* node = &self.node
         cdef Py_ssize_t i
         cdef int width = node.width
-        sort_by_key(node.features, node.n_features, shift, keys, node.order, buckets)
+        cdef const uint64_t* items = sorted_features(node.features, node.n_features, self.n_columns, node.order)
         memcpy(lines, node.bias, width * sizeof(float))
         for i in range(node.n_features):
-            memcpy(lines + (i + 1) * width, node.weights + node.order[i] * <int64_t>width, width * sizeof(float))
+            features[i] = <int32_t>(items[i] >> 32)
+            memcpy(lines + (i + 1) * width, node.weights + <uint32_t>items[i] * <int64_t>width, width * sizeof(float))
 
     # -- memory -------------------------------------------------------------
 
@@ -340,7 +336,7 @@ cdef class NodeTrainer:
         """Room for these rows of node v; the most features it can have."""
         cdef Node* node = &self.node
         cdef Py_ssize_t n = rows.shape[0], i, n_entries = 0, n_features
-        cdef Py_ssize_t n_old = self.old_key_ptr[v + 1] - self.old_key_ptr[v]
+        cdef Py_ssize_t n_old = self.old_feature_ptr[v + 1] - self.old_feature_ptr[v]
         for i in range(n):
             n_entries += self.indptr[rows[i] + 1] - self.indptr[rows[i]]
         n_features = min(n_entries + n_old, self.n_columns)
@@ -367,7 +363,7 @@ cdef class NodeTrainer:
         node.costs = <float*>self.room("costs", n, sizeof(float))
         node.dual = <float*>self.room("dual", n * width, sizeof(float))
         node.active = <int64_t*>self.room("active", n, sizeof(int64_t))
-        node.order = <int32_t*>self.room("order", n_features, sizeof(int32_t))
+        node.order = <uint64_t*>self.room("order", 2 * n_features, sizeof(uint64_t))
         node.weights = <float*>self.room("weights", n_features * width, sizeof(float))
         node.bias = <float*>self.room("bias", width, sizeof(float))
         node.guess_bias = <float*>self.room("guess_bias", width, sizeof(float))

@@ -13,6 +13,9 @@
 
 #include "lines.h"
 
+#define HASH_FACTOR 2654435769u
+#define HASH_INVERSE 340573321u /* HASH_FACTOR * HASH_INVERSE = 1 */
+
 /* The nearest integer, half to even, within float32. Floats above 2^23 are integers: to add and subtract such
    a one rounds in a third of the time that rintf takes. */
 static inline float nearest(float x) {

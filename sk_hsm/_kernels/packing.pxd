@@ -1,10 +1,10 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 cdef extern from "lines.h" nogil:
-    uint32_t HASH_FACTOR
     void prefetch(const float* address)
 
 cdef extern from "packed.h" nogil:
+    uint32_t HASH_FACTOR
     enum: N_TAGS
     int bits_of_tag(int tag)
     int64_t entry_bytes(int arity, int tag)

@@ -11,11 +11,11 @@ import numpy as np
 
 cdef extern from "lines.h" nogil:
     enum: LINE
-    uint32_t HASH_INVERSE
     int line_width(int arity)
 
 cdef extern from "packed.h" nogil:
     enum: FEW, MOST_CHILDREN
+    uint32_t HASH_INVERSE
     float nearest(float x)
     int chunk_bytes(int n, int bits)
     int tag_of(float largest)
@@ -65,7 +65,7 @@ cdef int find_commonest(const float* q, int arity, float* commonest) noexcept no
 
 def choose_tags(weights, const int32_t[::1] child_ptr, float step, int8_t[::1] tags, int64_t[:, ::1] counts):
     cdef const float[:, ::1] lines = weights.lines
-    cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
+    cdef const int64_t[::1] line_ptr = weights.line_ptr, feature_ptr = weights.feature_ptr
     cdef float[::1] q = np.empty(np.diff(child_ptr).max(initial=1), np.float32)
     cdef Py_ssize_t v, k
     cdef int arity, width
@@ -73,9 +73,9 @@ def choose_tags(weights, const int32_t[::1] child_ptr, float step, int8_t[::1] t
         for v in range(counts.shape[0]):
             arity = child_ptr[v + 1] - child_ptr[v]
             width = line_width(arity)
-            for k in range(key_ptr[v], key_ptr[v + 1]):
+            for k in range(feature_ptr[v], feature_ptr[v + 1]):
                 tags[k] = take_integers(
-                    &lines[line_ptr[v], 0] + (k - key_ptr[v] + 1) * width, arity, step, &q[0]
+                    &lines[line_ptr[v], 0] + (k - feature_ptr[v] + 1) * width, arity, step, &q[0]
                 )
                 if tags[k] >= 0:
                     counts[v, tags[k]] += 1
@@ -97,8 +97,8 @@ cdef void write_integers(uint8_t* out, const float* q, int arity, int tag) noexc
 
 def pack_weights(weights, const int32_t[::1] child_ptr, const int8_t[::1] tags, packed):
     cdef const float[:, ::1] lines = weights.lines
-    cdef const int64_t[::1] line_ptr = weights.line_ptr, key_ptr = weights.key_ptr
-    cdef const uint32_t[::1] keys = weights.keys
+    cdef const int64_t[::1] line_ptr = weights.line_ptr, feature_ptr = weights.feature_ptr
+    cdef const int32_t[::1] features = weights.features
     cdef uint8_t[::1] entries = packed.entries
     cdef uint32_t[::1] buckets = packed.buckets
     cdef const int64_t[::1] entry_ptr = packed.entry_ptr, bucket_ptr = packed.bucket_ptr
@@ -120,17 +120,17 @@ def pack_weights(weights, const int32_t[::1] child_ptr, const int8_t[::1] tags, 
             begins = &buckets[bucket_ptr[v]]
             memset(begins, 0, (n_buckets + 1) * sizeof(uint32_t))
             for is_writing in range(2):
-                for k in range(key_ptr[v], key_ptr[v + 1]):
+                for k in range(feature_ptr[v], feature_ptr[v + 1]):
                     tag = tags[k]
                     if tag < 0:
                         continue
-                    key = key_of(<int32_t>(keys[k] * HASH_INVERSE), id_bits)
+                    key = key_of(features[k], id_bits)
                     b = key >> shift
                     size = <uint32_t>entry_bytes(arity, tag)
                     if not is_writing:
                         begins[b + 1] += header + size
                         continue
-                    line = &lines[line_ptr[v], 0] + (k - key_ptr[v] + 1) * width
+                    line = &lines[line_ptr[v], 0] + (k - feature_ptr[v] + 1) * width
                     take_integers(line, arity, step, &q[0])
                     write_integers(&entries[entry_ptr[v]] + ends[0, b], &q[0], arity, tag)
                     ends[0, b] += size

@@ -1,8 +1,10 @@
 from libc.stdint cimport int32_t
 
 cdef struct Candidate:
+    # above: the number of the list of features found there, of an inner node
     double log_p
     int32_t node
+    int32_t above
 
 cdef struct Heap:
     # the root is the first, or with `worst_first` the last, in the order of answers

@@ -10,7 +10,7 @@ from libc.math cimport INFINITY, exp
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc, realloc
 
-from .scores cimport Model, Query, children_log_proba, close_model, open_model
+from .scores cimport Model, Query, children_log_proba, close_model, open_model, start_row
 
 
 cdef bint better(Candidate a, Candidate b) noexcept nogil:
@@ -94,7 +94,9 @@ cdef int open_node(Model* m, Query* x, Search* search, Heap* inner, Candidate no
     """Offer the node's leaves, and put its inner children that can still matter on a heap."""
     cdef int32_t c
     cdef Candidate child
-    children_log_proba(m, x, node.node)
+    child.above = children_log_proba(m, x, node.node, node.above)
+    if child.above < 0:
+        return -1
     for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
         child.log_p = node.log_p + m.log_p[c]
         child.node = m.children[m.child_ptr[node.node] + c]
@@ -108,10 +110,12 @@ cdef int open_node(Model* m, Query* x, Search* search, Heap* inner, Candidate no
     return 0
 
 
-cdef int start(Model* m, Search* search) noexcept nogil:
+cdef int start(Model* m, Query* x, Search* search) noexcept nogil:
     """Begin at the root, which in a tree of one class is a leaf."""
-    cdef Candidate root = Candidate(0, 0)
+    cdef Candidate root = Candidate(0, 0, 0)
     search.frontier.size = 0
+    if start_row(m, x) < 0:
+        return -1
     return push(&search.frontier, root) if m.n_inner > 0 else offer_leaf(search, root)
 
 
@@ -183,7 +187,7 @@ def top_k(
         for i in range(classes.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
             search.k, search.n_found = width - max(n_likely - 1, 0), 0
-            status = start(&m, &search)
+            status = start(&m, &x, &search)
             if status == 0 and beam_width > 0:
                 status = search_beam(&m, &x, &search, beam_width)
             elif status == 0:
@@ -211,27 +215,37 @@ def all_log_proba(
     cdef Model m
     cdef Query x
     cdef Py_ssize_t i
-    cdef int32_t node, c, child
-    cdef double* at_inner
+    cdef Candidate child
+    cdef Candidate* inner
+    cdef int32_t node, c
+    cdef int status = 0
     open_model(&m, tree, weights, smoothing)
-    at_inner = <double*>malloc((m.n_inner + 1) * sizeof(double))
-    if at_inner == NULL:
-        close_model(&m)
-        raise MemoryError(f"no memory for the log-probabilities of {m.n_inner} nodes")
+    inner = <Candidate*>malloc((m.n_inner + 1) * sizeof(Candidate))
     with nogil:
         for i in range(log_proba.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-            at_inner[0] = 0
+            if inner == NULL or start_row(&m, &x) < 0:
+                status = -1
+                break
+            inner[0] = Candidate(0, 0, 0)
             for node in range(m.n_inner):
-                children_log_proba(&m, &x, node)
+                child.above = children_log_proba(&m, &x, node, inner[node].above)
+                if child.above < 0:
+                    status = -1
+                    break
                 for c in range(m.child_ptr[node + 1] - m.child_ptr[node]):
-                    child = m.children[m.child_ptr[node] + c]
-                    if child >= m.n_inner:
-                        log_proba[i, child - m.n_inner] = at_inner[node] + m.log_p[c]
+                    child.node = m.children[m.child_ptr[node] + c]
+                    child.log_p = inner[node].log_p + m.log_p[c]
+                    if child.node >= m.n_inner:
+                        log_proba[i, child.node - m.n_inner] = child.log_p
                     else:
-                        at_inner[child] = at_inner[node] + m.log_p[c]
-        free(at_inner)
+                        inner[child.node] = child
+            if status < 0:
+                break
+        free(inner)
         close_model(&m)
+    if status < 0:
+        raise MemoryError(f"no memory for the log-probabilities of {m.n_inner} nodes")
 
 
 def path_log_proba(
@@ -249,15 +263,16 @@ def path_log_proba(
     cdef Py_ssize_t i, depth
     cdef int32_t node
     cdef int32_t* path
+    cdef int above = 0
     cdef Py_ssize_t max_depth = tree.max_depth
     open_model(&m, tree, weights, smoothing)
     path = <int32_t*>malloc((max_depth + 1) * sizeof(int32_t))
-    if path == NULL:
-        close_model(&m)
-        raise MemoryError(f"no memory for a path of {max_depth} nodes")
     with nogil:
         for i in range(classes.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            above = -1 if path == NULL else start_row(&m, &x)
+            if above < 0:
+                break
             node = m.n_inner + classes[i]
             depth = 0
             while node > 0:
@@ -269,10 +284,16 @@ def path_log_proba(
                 # from the root down, as every other method adds them up
                 depth -= 1
                 node = path[depth]
-                children_log_proba(&m, &x, m.parents[node])
+                above = children_log_proba(&m, &x, m.parents[node], above)
+                if above < 0:
+                    break
                 log_proba[i] += m.log_p[m.positions[node]]
+            if above < 0:
+                break
         free(path)
         close_model(&m)
+    if above < 0:
+        raise MemoryError(f"no memory for a path of {max_depth} nodes")
 
 
 def sample_classes(
@@ -290,6 +311,7 @@ def sample_classes(
     cdef Py_ssize_t i, s
     cdef int32_t node, c, chosen
     cdef double u, p
+    cdef int above = 0
     open_model(&m, tree, weights, smoothing)
     with nogil:
         for i in range(classes.shape[0]):
@@ -298,9 +320,9 @@ def sample_classes(
                 u = uniforms[i, s]
                 if u < 0:
                     continue
-                node = 0
-                while node < m.n_inner:
-                    children_log_proba(&m, &x, node)
+                node, above = 0, start_row(&m, &x)
+                while above >= 0 and node < m.n_inner:
+                    above = children_log_proba(&m, &x, node, above)
                     # the last, where probabilities are no numbers
                     chosen = m.child_ptr[node + 1] - m.child_ptr[node] - 1
                     for c in range(m.child_ptr[node + 1] - m.child_ptr[node]):
@@ -314,5 +336,11 @@ def sample_classes(
                     # what is left of u, stretched, is uniform again
                     u = min(u / exp(m.log_p[chosen]), 1.0)
                     node = m.children[m.child_ptr[node] + chosen]
+                if above < 0:
+                    break
                 classes[i, s] = node - m.n_inner
+            if above < 0:
+                break
         close_model(&m)
+    if above < 0:
+        raise MemoryError("no memory for the features of a row, at the nodes of a path")

@@ -142,7 +142,7 @@ cdef void merge(const Candidate* items, int n, int32_t* classes, double* log_pro
     cdef Candidate other
     while i < n:
         if rest < width:
-            other = Candidate(log_proba[rest], classes[rest])
+            other = Candidate(log_proba[rest], classes[rest], 0)
         if rest < width and classes[rest] >= 0 and better(other, items[i]):
             classes[at], log_proba[at] = other.node, other.log_p
             rest += 1
@@ -191,7 +191,7 @@ def rescore(
         for i in range(classes.shape[0]):
             n = 0
             while n < most and n < width and classes[i, n] >= 0 and log_proba[i, n] >= least:
-                items[n] = Candidate(log_proba[i, n], classes[i, n])
+                items[n] = Candidate(log_proba[i, n], classes[i, n], 0)
                 n += 1
             if n < 2:
                 continue

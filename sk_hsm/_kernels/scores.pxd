@@ -1,6 +1,16 @@
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint64_t
 
 from .packing cimport Packed
+
+cdef struct Found:
+    # the features of a row that opened nodes have, one list after the other: their ranks among those of the
+    # node, see NodeWeights, and their values; the first list is the row itself
+    int32_t* ranks
+    float* values
+    int64_t capacity
+    int64_t* starts
+    int n
+    int most
 
 cdef struct Model:
     int n_inner
@@ -9,16 +19,16 @@ cdef struct Model:
     const int32_t* positions
     const int32_t* child_ptr
     const int32_t* children
-    # biases; and if weights are not packed in steps of this size, their lines and keys, too
+    # biases; and if weights are not packed in steps of this size, their lines and features, too
     float step
     Packed packed
     const float* lines
     const int64_t* line_ptr
-    const uint32_t* keys
-    const int64_t* key_ptr
-    const int32_t* buckets
-    const int64_t* bucket_ptr
-    const int32_t* shifts
+    const int32_t* features
+    const int64_t* feature_ptr
+    const uint64_t* words
+    const int64_t* word_ptr
+    Found found
     # or, if there are any, dense vectors of so many features
     const float* vectors
     const float* intercepts
@@ -38,4 +48,5 @@ cdef struct Query:
 
 cdef int open_model(Model* m, tree, weights, double smoothing) except -1
 cdef void close_model(Model* m) noexcept nogil
-cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil
+cdef int start_row(Model* m, Query* x) noexcept nogil
+cdef int children_log_proba(Model* m, Query* x, int node, int above) noexcept nogil

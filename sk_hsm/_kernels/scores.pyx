@@ -4,9 +4,9 @@
 What they compute is specified by the twins of the kernels that use them.
 """
 from libc.math cimport INFINITY, NAN, exp, log
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memset
 
 from .packing cimport N_TAGS, bits_of_tag, find_entry, measure_entries, prefetch_bucket, prefetch_entries
 from .vectors cimport dot
@@ -18,14 +18,22 @@ cdef extern from "packed.h" nogil:
 
 cdef extern from "lines.h" nogil:
     enum: LINE
-    uint32_t HASH_FACTOR
     void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
-    void add_keyed_lines(
-        float* z, const float* weights, const uint32_t* keys, int64_t n, const float* values, uint32_t n_values, int width
+    void row_logits(
+        float* z, const float* bias, const float* weights, const int32_t* indices, const float* values, int64_t n, int width
+    )
+    void add_every_line(
+        float* z, const float* weights, const int32_t* features, int64_t n, const float* values, uint32_t n_values, int width
     )
 
-# features that are looked up together
+cdef extern from "ranks.h" nogil:
+    int find_ranks(
+        int32_t* ranks, float* found_values, const uint64_t* words, const int32_t* places, const float* values, int n,
+        uint32_t last
+    )
+
+# features of packed weights that are looked up together
 cdef enum:
     BLOCK = 64
 
@@ -45,12 +53,14 @@ cdef int open_model(Model* m, tree, weights, double smoothing) except -1:
     m.children = &children[0] if children.shape[0] else NULL
     m.step, m.smoothing = weights.step, smoothing
     m.vectors = NULL
+    m.features = NULL
+    memset(&m.found, 0, sizeof(Found))
     if hasattr(weights, "vectors"):
         take_vectors(m, weights)
     elif m.step > 0:
         take_packed(m, weights)
     else:
-        take_keys(m, weights)
+        take_features(m, weights)
     m.logit = <float*>malloc(width * sizeof(float))
     m.log_p = <double*>malloc(width * sizeof(double))
     m.flat = <double*>malloc(width * sizeof(double))
@@ -80,16 +90,15 @@ cdef int take_lines(Model* m, weights) except -1:
     return 0
 
 
-cdef int take_keys(Model* m, weights) except -1:
+cdef int take_features(Model* m, weights) except -1:
     """Of NodeWeights."""
-    cdef const int64_t[::1] key_ptr = weights.key_ptr, bucket_ptr = weights.bucket_ptr
-    cdef const uint32_t[::1] keys = weights.keys
-    cdef const int32_t[::1] buckets = weights.buckets, shifts = weights.shifts
+    cdef const int64_t[::1] feature_ptr = weights.feature_ptr, word_ptr = weights.word_ptr
+    cdef const int32_t[::1] features = weights.features
+    cdef const uint64_t[::1] words = weights.words
     take_lines(m, weights)
-    m.key_ptr, m.bucket_ptr = &key_ptr[0], &bucket_ptr[0]
-    m.keys = &keys[0] if keys.shape[0] else NULL
-    m.buckets = &buckets[0] if buckets.shape[0] else NULL
-    m.shifts = &shifts[0] if shifts.shape[0] else NULL
+    m.feature_ptr, m.word_ptr = &feature_ptr[0], &word_ptr[0]
+    m.features = &features[0] if features.shape[0] else NULL
+    m.words = &words[0] if words.shape[0] else NULL
     return 0
 
 
@@ -111,49 +120,77 @@ cdef void close_model(Model* m) noexcept nogil:
     free(m.logit)
     free(m.log_p)
     free(m.flat)
+    free(m.found.ranks)
+    free(m.found.values)
+    free(m.found.starts)
+    memset(&m.found, 0, sizeof(Found))
     m.logit = NULL
     m.log_p = NULL
     m.flat = NULL
 
 
-cdef void add_lines(
-    Model* m, float* logit, int node, int n_lines, const int32_t* features, const float* values, int n
-) noexcept nogil:
-    """logit += the weights of a node times the values of at most BLOCK features.
+cdef int start_row(Model* m, Query* x) noexcept nogil:
+    """Make ready for the nodes of a row: what is found above the root are its features. -1 without memory."""
+    if m.features == NULL:
+        return 0
+    m.found.n = 0
+    if reserve_found(&m.found, x.n) < 0:
+        return -1
+    memcpy(m.found.ranks, x.indices, x.n * sizeof(int32_t))
+    memcpy(m.found.values, x.data, x.n * sizeof(float))
+    m.found.starts[0], m.found.starts[1], m.found.n = 0, x.n, 1
+    return 0
 
-    What is looked up is fetched into the cache for all features, before the next step for any.
-    """
-    cdef const int32_t* buckets = m.buckets + m.bucket_ptr[node]
-    cdef const uint32_t* keys = m.keys + m.key_ptr[node]
+
+cdef int reserve_found(Found* found, int64_t size) noexcept nogil:
+    """Room for one more list of so many; -1 where memory runs out."""
+    cdef int64_t needed = size + (found.starts[found.n] if found.n else 0), capacity = 2 * needed
+    cdef void* grown
+    if found.n + 2 > found.most:
+        grown = realloc(found.starts, 2 * (found.n + 2) * sizeof(int64_t))
+        if grown == NULL:
+            return -1
+        found.starts, found.most = <int64_t*>grown, 2 * (found.n + 2)
+    if needed > found.capacity:
+        grown = realloc(found.ranks, capacity * sizeof(int32_t))
+        if grown == NULL:
+            return -1
+        found.ranks = <int32_t*>grown
+        grown = realloc(found.values, capacity * sizeof(float))
+        if grown == NULL:
+            return -1
+        found.values, found.capacity = <float*>grown, capacity
+    return 0
+
+
+cdef int find_features(Model* m, int node, int above, int n_lines) noexcept nogil:
+    """The list of the node's features among those found above it, their lines on the way to the cache."""
+    cdef Found* found = &m.found
+    cdef int64_t first = found.starts[above], last = found.starts[above + 1], at, i
     cdef const float* lines = m.lines + LINE * (m.line_ptr[node] + n_lines)
-    cdef const float* line[BLOCK]
-    cdef uint32_t key[BLOCK]
-    cdef int64_t bucket[BLOCK]
-    cdef int shift = m.shifts[node], i, c
-    cdef int32_t at
-    for i in range(n):
-        key[i] = <uint32_t>features[i] * HASH_FACTOR
-        bucket[i] = <int64_t>key[i] >> shift
-        prefetch(<const float*>(buckets + bucket[i]))
-    for i in range(n):
-        prefetch(<const float*>(keys + buckets[bucket[i]]))
-    for i in range(n):
-        line[i] = NULL
-        for at in range(buckets[bucket[i]], buckets[bucket[i] + 1]):
-            if keys[at] == key[i]:
-                line[i] = lines + <int64_t>at * n_lines * LINE
-                prefetch(line[i])
-                break
-    for i in range(n):
-        if line[i] != NULL:
-            for c in range(n_lines):
-                line_axpy(logit + c * LINE, values[i], line[i] + c * LINE)
+    cdef int n, c
+    if reserve_found(found, last - first) < 0:
+        return -1
+    at = found.starts[found.n]
+    n = find_ranks(
+        found.ranks + at, found.values + at, m.words + m.word_ptr[node], found.ranks + first, found.values + first,
+        <int>(last - first), <uint32_t>(m.feature_ptr[node + 1] - m.feature_ptr[node] - 1),
+    )
+    for i in range(at, at + n):
+        for c in range(n_lines):
+            prefetch(lines + (<int64_t>found.ranks[i] * n_lines + c) * LINE)
+    found.n += 1
+    found.starts[found.n] = at + n
+    return found.n - 1
 
 
 cdef void add_entries(
     Model* m, float* logit, int node, int arity, int n_lines, const int32_t* features, const float* values, int n
 ) noexcept nogil:
-    """add_lines, of packed weights."""
+    """logit += the packed weights of a node times the values of at most BLOCK features.
+
+    What is looked up is fetched into the cache for all features, before the next step for any.
+    """
     cdef const uint8_t* entry
     cdef int64_t sizes[N_TAGS]
     cdef int i, tag
@@ -192,27 +229,20 @@ cdef inline void add_all(
         entry += chunk_bytes(size, bits)
 
 
-cdef void add_weights(
-    Model* m, float* logit, int node, int arity, int n_lines, const int32_t* features, const float* values, int n
-) noexcept nogil:
-    """logit += the weights of a node times the values of n features."""
-    cdef int block, first, size
-    for block in range((n + BLOCK - 1) // BLOCK):
-        first, size = block * BLOCK, min(BLOCK, n - block * BLOCK)
-        if m.step > 0:
-            add_entries(m, logit, node, arity, n_lines, features + first, values + first, size)
-        else:
-            add_lines(m, logit, node, n_lines, features + first, values + first, size)
+cdef int children_log_proba(Model* m, Query* x, int node, int above) noexcept nogil:
+    """Fill m.log_p with log P(child | node, x).
 
-
-cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
-    """Fill m.log_p with log P(child | node, x)."""
+    Return the number of the list of features found, of which those of nodes below are a part: it is `above`
+    for these. Of the root this is 0. -1 where memory runs out.
+    """
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], c
     cdef double top = -INFINITY
     if m.vectors != NULL:
         multiply_vectors(m, x, node, arity)
+    elif m.step > 0:
+        add_up_entries(m, x, node, arity)
     else:
-        add_up_lines(m, x, node, arity)
+        above = add_up_lines(m, x, node, arity, above)
     for c in range(arity):
         m.log_p[c] = m.logit[c]
         top = max(top, m.log_p[c])
@@ -225,6 +255,7 @@ cdef void children_log_proba(Model* m, Query* x, int node) noexcept nogil:
     for c in range(arity):
         if not m.logit[c] - top > NO_CHILD / 2:
             m.log_p[c] = -INFINITY
+    return above
 
 
 cdef void normalise(Model* m, int arity) noexcept nogil:
@@ -277,39 +308,101 @@ cdef void multiply_vectors(Model* m, Query* x, int node, int arity) noexcept nog
         m.logit[alone + c] = z
 
 
-cdef void add_up_lines(Model* m, Query* x, int node, int arity) noexcept nogil:
-    """Fill m.logit with the sum of the lines of the row's features."""
-    cdef int n_lines = (arity + LINE - 1) // LINE, c
+cdef int add_up_lines(Model* m, Query* x, int node, int arity, int above) noexcept nogil:
+    """Fill m.logit with the sum of the lines of the row's features; the list of those found."""
+    cdef int n_lines = (arity + LINE - 1) // LINE, here = above
+    cdef int64_t first = m.feature_ptr[node], n_features = m.feature_ptr[node + 1] - first, at
+    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
+    cdef const float* lines = bias + LINE * n_lines
+    # a row of all features, of this node and so of those below: none has to be looked up
+    cdef bint is_full = n_features == 0 or (x.n > 0 and x.indices[x.n - 1] == x.n - 1 and n_features <= x.n)
+    if is_full:
+        memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
+        add_every_line(m.logit, lines, m.features + first, n_features, x.data, x.n, LINE * n_lines)
+    else:
+        here = find_features(m, node, above, n_lines)
+        if here < 0:
+            return -1
+        at = m.found.starts[here]
+        row_logits(
+            m.logit, bias, lines, m.found.ranks + at, m.found.values + at, m.found.starts[here + 1] - at, LINE * n_lines
+        )
+    if is_beyond(m, bias, arity):
+        if is_full:
+            widen_every_line(m, x, node, arity, n_lines)
+        else:
+            widen_found_lines(m, node, here, arity, n_lines)
+        clip_logits(m, bias, arity)
+    return here
+
+
+cdef void add_up_entries(Model* m, Query* x, int node, int arity) noexcept nogil:
+    """Fill m.logit with the sum of the entries of the row's features."""
+    cdef int n_lines = (arity + LINE - 1) // LINE, block, i
     cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
-    if m.step == 0 and x.n > 0 and x.indices[x.n - 1] == x.n - 1 and m.key_ptr[node + 1] - m.key_ptr[node] <= x.n:
-        # a row of all features: none has to be looked up
-        add_keyed_lines(
-            m.logit, bias + LINE * n_lines, m.keys + m.key_ptr[node], m.key_ptr[node + 1] - m.key_ptr[node],
-            x.data, x.n, LINE * n_lines,
-        )
-    else:
-        add_weights(m, m.logit, node, arity, n_lines, x.indices, x.data, x.n)
+    for block in range((x.n + BLOCK - 1) // BLOCK):
+        i = block * BLOCK
+        add_entries(m, m.logit, node, arity, n_lines, x.indices + i, x.data + i, min(BLOCK, x.n - i))
+    if is_beyond(m, bias, arity):
+        widen_entries(m, x, node, arity, n_lines)
+        clip_logits(m, bias, arity)
+
+
+# Logits beyond float32 are summed in float64, in m.log_p, and cut to 1e28; a missing child stays below.
+
+
+cdef bint is_beyond(Model* m, const float* bias, int arity) noexcept nogil:
+    cdef int c
     for c in range(arity):
         if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
-            widen_logits(m, x, node, arity, n_lines)
-            break
+            return True
+    return False
 
 
-cdef void widen_logits(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:
-    """Logits beyond float32: sum in float64, clip to 1e28 (a missing child stays below)."""
-    cdef int c, i
-    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
-    cdef double z
-    cdef float one = 1
+cdef inline void add_wide(double* z, double value, const float* line, int arity) noexcept nogil:
+    cdef int c
+    for c in range(arity):
+        z[c] += value * line[c]
+
+
+cdef void start_wide(Model* m, const float* bias, int arity) noexcept nogil:
+    cdef int c
     for c in range(arity):
         m.log_p[c] = bias[c]
-    for i in range(x.n):
-        for c in range(n_lines * LINE):
-            m.logit[c] = 0
-        add_weights(m, m.logit, node, arity, n_lines, x.indices + i, &one, 1)
-        for c in range(arity):
-            m.log_p[c] += <double>x.data[i] * m.logit[c]
+
+
+cdef void clip_logits(Model* m, const float* bias, int arity) noexcept nogil:
+    cdef int c
+    cdef double z
     for c in range(arity):
         z = m.log_p[c]
         m.logit[c] = bias[c] if bias[c] < NO_CHILD else min(max(z, -1e28), 1e28)
+
+
+cdef void widen_every_line(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:
+    cdef const float* line = m.lines + LINE * m.line_ptr[node]
+    cdef int64_t j
+    start_wide(m, line, arity)
+    for j in range(m.feature_ptr[node], m.feature_ptr[node + 1]):
+        line += LINE * n_lines
+        if m.features[j] < x.n:
+            add_wide(m.log_p, x.data[m.features[j]], line, arity)
+
+
+cdef void widen_found_lines(Model* m, int node, int here, int arity, int n_lines) noexcept nogil:
+    cdef const float* bias = m.lines + LINE * m.line_ptr[node]
+    cdef int64_t i
+    start_wide(m, bias, arity)
+    for i in range(m.found.starts[here], m.found.starts[here + 1]):
+        add_wide(m.log_p, m.found.values[i], bias + (m.found.ranks[i] + 1) * <int64_t>n_lines * LINE, arity)
+
+
+cdef void widen_entries(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:
+    cdef float one = 1
+    cdef int i
+    start_wide(m, m.lines + LINE * m.line_ptr[node], arity)
+    for i in range(x.n):
+        memset(m.logit, 0, n_lines * LINE * sizeof(float))
+        add_entries(m, m.logit, node, arity, n_lines, x.indices + i, &one, 1)
+        add_wide(m.log_p, x.data[i], m.logit, arity)

@@ -19,6 +19,7 @@ from .packing import choose_tags, pack_weights, unpack_node
 from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
+from .ranks import rank_features
 from .rescoring import rescore
 from .rows import count_columns, count_nonzeros, hash_rows, is_plain, sum_magnitudes, sum_rows
 from .sampling import draw_classes
@@ -47,6 +48,7 @@ __all__ = [
     "log_totals",
     "pack_weights",
     "path_log_proba",
+    "rank_features",
     "rescore",
     "sample_classes",
     "score_classes",

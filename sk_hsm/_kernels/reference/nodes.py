@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from ._common import HASH_FACTOR, LINE, NO_CHILD, PRIORS
+from ._common import LINE, NO_CHILD, PRIORS
 from .ascent import ascend_dual
 from .priors import write_guess
 
@@ -36,7 +36,7 @@ class NodeTrainer:
 
         A node of which two children had rows starts from the earlier weights, which are zero for
         features that are new. The bias of a child that is new is the least of the others. The
-        features of a node are stored in the order of their keys.
+        features of a node are stored in ascending order.
 
         nodes : int64.
         penalties : ``priors.Penalties``, of all nodes.
@@ -48,15 +48,9 @@ class NodeTrainer:
             rows = self.problem.rows_of(v)
             features = self._features(v, rows) if len(self._seen(v, rows)) > 1 else np.zeros(0, np.int32)
             W, b, n_iter[v], converged[v] = self._trained(v, rows, features, penalties[v])
-            keys = features.astype(np.uint32) * HASH_FACTOR
-            order = np.argsort(keys)
-            at, first = weights.key_ptr[v], weights.line_ptr[v]
-            weights.keys[at : at + len(keys)] = keys[order]
-            lines = np.vstack([b, W[order]]).reshape(-1, weights.lines.shape[1])
-            weights.lines[first : first + len(lines)] = lines
-            ends = np.arange(2 ** (32 - int(weights.shifts[v])) + 1) << int(weights.shifts[v])
-            buckets = np.searchsorted(keys[order].astype(np.int64), ends)
-            weights.buckets[weights.bucket_ptr[v] : weights.bucket_ptr[v + 1]] = buckets
+            weights.features[weights.feature_ptr[v] : weights.feature_ptr[v + 1]] = features
+            lines = np.vstack([b, W]).reshape(-1, weights.lines.shape[1])
+            weights.lines[weights.line_ptr[v] : weights.line_ptr[v + 1]] = lines
 
     def _rows(self, rows):
         return self.problem.X[rows].toarray().astype(np.float64)

@@ -27,13 +27,13 @@ def choose_tags(weights, child_ptr, step, tags, counts):
 
     weights : a NodeWeights.
     step : float32.
-    tags : (n_keys,) int8, out.
+    tags : int8, out, one for each of weights.features.
     counts : (n_inner, 8) int64, in and out: they are added.
     """
     for v in range(len(counts)):
         _, W, _ = weights.node(v, int(child_ptr[v + 1] - child_ptr[v]))
-        tags[weights.key_ptr[v] : weights.key_ptr[v + 1]] = [_integers(w, step)[0] for w in W]
-        for tag in tags[weights.key_ptr[v] : weights.key_ptr[v + 1]]:
+        tags[weights.feature_ptr[v] : weights.feature_ptr[v + 1]] = [_integers(w, step)[0] for w in W]
+        for tag in tags[weights.feature_ptr[v] : weights.feature_ptr[v + 1]]:
             counts[v, tag] += tag >= 0
 
 
@@ -53,7 +53,7 @@ def pack_weights(weights, child_ptr, tags, packed):
         shift = int(packed.shifts[v])
         buckets, headers = ([b""] * (packed.bucket_ptr[v + 1] - packed.bucket_ptr[v] - 1) for _ in range(2))
         features, W, _ = weights.node(v, int(child_ptr[v + 1] - child_ptr[v]))
-        kept = np.flatnonzero(tags[weights.key_ptr[v] : weights.key_ptr[v + 1]] >= 0)
+        kept = np.flatnonzero(tags[weights.feature_ptr[v] : weights.feature_ptr[v + 1]] >= 0)
         for feature, w in zip(features[kept].tolist(), W[kept], strict=True):
             tag, q = _integers(w, np.float32(packed.step))
             key = feature * int(HASH_FACTOR) % 2**packed.id_bits
