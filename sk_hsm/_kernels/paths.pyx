@@ -15,7 +15,8 @@ from .scores cimport Model, Query, children_log_proba, close_model, open_model, 
 
 cdef bint better(Candidate a, Candidate b) noexcept nogil:
     """The order of answers: the more probable first, ties by node."""
-    return a.log_p > b.log_p or (a.log_p == b.log_p and a.node < b.node)
+    # without a branch, as either is as likely
+    return (a.log_p > b.log_p) | ((a.log_p == b.log_p) & (a.node < b.node))
 
 
 cdef int push(Heap* heap, Candidate item) noexcept nogil:
@@ -46,8 +47,8 @@ cdef Candidate pop(Heap* heap) noexcept nogil:
     item = heap.items[heap.size]
     while 2 * at + 1 < heap.size:
         down = 2 * at + 1
-        if down + 1 < heap.size and better(heap.items[down + 1], heap.items[down]) != heap.worst_first:
-            down += 1
+        if down + 1 < heap.size:
+            down += better(heap.items[down + 1], heap.items[down]) != heap.worst_first
         if better(heap.items[down], item) == heap.worst_first:
             break
         heap.items[at] = heap.items[down]
@@ -92,19 +93,21 @@ cdef int offer_leaf(Search* search, Candidate leaf) noexcept nogil:
 
 cdef int open_node(Model* m, Query* x, Search* search, Heap* inner, Candidate node) noexcept nogil:
     """Offer the node's leaves, and put its inner children that can still matter on a heap."""
+    cdef const int32_t* children = m.children + m.child_ptr[node.node]
     cdef int32_t c
     cdef Candidate child
+    cdef double least = bar(search)
     child.above = children_log_proba(m, x, node.node, node.above)
     if child.above < 0:
         return -1
     for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
-        child.log_p = node.log_p + m.log_p[c]
-        child.node = m.children[m.child_ptr[node.node] + c]
-        if child.log_p < bar(search):
+        child.log_p, child.node = node.log_p + m.log_p[c], children[c]
+        if child.log_p < least:
             continue
         if child.node >= m.n_inner:
             if offer_leaf(search, child) < 0:
                 return -1
+            least = bar(search)
         elif push(inner, child) < 0:
             return -1
     return 0

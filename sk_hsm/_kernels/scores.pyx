@@ -3,7 +3,7 @@
 
 What they compute is specified by the twins of the kernels that use them.
 """
-from libc.math cimport INFINITY, NAN, exp, log
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -18,6 +18,7 @@ cdef extern from "packed.h" nogil:
 
 cdef extern from "lines.h" nogil:
     enum: LINE
+    int line_width(int arity)
     void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
     void row_logits(
@@ -26,6 +27,10 @@ cdef extern from "lines.h" nogil:
     void add_every_line(
         float* z, const float* weights, const int32_t* features, int64_t n, const float* values, uint32_t n_values, int width
     )
+
+cdef extern from "softmax.h" nogil:
+    float log_softmax(double* log_p, const float* z, int width)
+    float smoothed_log_softmax(double* log_p, double* u, const float* z, int width, double smoothing)
 
 cdef extern from "ranks.h" nogil:
     int find_ranks(
@@ -235,55 +240,22 @@ cdef int children_log_proba(Model* m, Query* x, int node, int above) noexcept no
     Return the number of the list of features found, of which those of nodes below are a part: it is `above`
     for these. Of the root this is 0. -1 where memory runs out.
     """
-    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], c
-    cdef double top = -INFINITY
+    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], width = line_width(arity), c
+    cdef float top
     if m.vectors != NULL:
         multiply_vectors(m, x, node, arity)
     elif m.step > 0:
         add_up_entries(m, x, node, arity)
     else:
         above = add_up_lines(m, x, node, arity, above)
-    for c in range(arity):
-        m.log_p[c] = m.logit[c]
-        top = max(top, m.log_p[c])
-    for c in range(arity):
-        m.log_p[c] -= top
     if m.smoothing > 0:
-        normalise_smoothed(m, arity)
+        top = smoothed_log_softmax(m.log_p, m.flat, m.logit, width, m.smoothing)
     else:
-        normalise(m, arity)
+        top = log_softmax(m.log_p, m.logit, width)
     for c in range(arity):
         if not m.logit[c] - top > NO_CHILD / 2:
             m.log_p[c] = -INFINITY
     return above
-
-
-cdef void normalise(Model* m, int arity) noexcept nogil:
-    """Make the logarithms of a softmax of the logits in m.log_p, the largest of which is 0."""
-    cdef double total = 0
-    cdef int c
-    for c in range(arity):
-        total += exp(m.log_p[c])
-    total = log(total)
-    for c in range(arity):
-        m.log_p[c] -= total
-
-
-cdef void normalise_smoothed(Model* m, int arity) noexcept nogil:
-    """normalise, with a share s of the probabilities from a higher temperature T = 3.
-
-    With u = exp(z / T), (1 - s) u^T / total + s u / flat is s u / flat times 1 + ratio * u^(T - 1).
-    """
-    cdef double total = 0, flat = 0, ratio, u
-    cdef int c
-    for c in range(arity):
-        u = m.flat[c] = exp(m.log_p[c] / 3)
-        flat += u
-        total += u * u * u
-    ratio = (1 / m.smoothing - 1) * flat / total
-    flat = log(m.smoothing / flat)
-    for c in range(arity):
-        m.log_p[c] = min(flat + m.log_p[c] / 3 + log(1 + ratio * m.flat[c] * m.flat[c]), 0.0)
 
 
 cdef void multiply_vectors(Model* m, Query* x, int node, int arity) noexcept nogil:
@@ -294,6 +266,8 @@ cdef void multiply_vectors(Model* m, Query* x, int node, int arity) noexcept nog
     cdef const float* v
     cdef double z
     m.logit[0] = 0
+    for c in range(arity, line_width(arity)):
+        m.logit[c] = NO_CHILD
     for c in range(n_vectors):
         v = m.vectors + (first + c) * m.dim
         if x.n == m.dim:
