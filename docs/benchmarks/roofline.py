@@ -198,7 +198,7 @@ def of_fit(X, y, params: dict, libraries: dict, curves: dict) -> tuple[dict, Hie
 
 
 def looked_up(weights, v: int, places: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Of a node and features found above it: which it has, their ranks; cache lines of words, and of weights."""
+    """Of a node and features found above it: which it has, their ranks; cache lines of words; weights."""
     mine = weights.features[weights.feature_ptr[v] : weights.feature_ptr[v + 1]]
     ranks = np.searchsorted(mine, features)
     there = np.flatnonzero(np.append(mine, -1)[ranks] == features)

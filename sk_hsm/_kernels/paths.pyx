@@ -15,8 +15,9 @@ from .scores cimport Model, Query, children_log_proba, close_model, open_model, 
 
 cdef bint better(Candidate a, Candidate b) noexcept nogil:
     """The order of answers: the more probable first, ties by node."""
-    # without a branch, as either is as likely
-    return (a.log_p > b.log_p) | ((a.log_p == b.log_p) & (a.node < b.node))
+    if a.log_p == b.log_p:
+        return a.node < b.node
+    return a.log_p > b.log_p
 
 
 cdef int push(Heap* heap, Candidate item) noexcept nogil:

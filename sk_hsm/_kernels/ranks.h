@@ -26,9 +26,9 @@ static ALWAYS uint32_t count_bits(uint32_t x) {
 static CLONED int find_ranks(int32_t *restrict ranks, float *restrict found_values, const uint64_t *restrict words,
                              const int32_t *restrict places, const float *restrict values, int n, uint32_t last) {
     int n_found = 0;
-    for (int i = 0; i < n; i++) prefetch(words + places[i] / WORD);
+    for (int i = 0; i < n; i++) prefetch(words + (uint32_t)places[i] / WORD);
     for (int i = 0; i < n; i++) {
-        uint64_t word = words[places[i] / WORD];
+        uint64_t word = words[(uint32_t)places[i] / WORD];
         uint32_t bits = (uint32_t)word, at = (uint32_t)places[i] % WORD;
         uint32_t rank = (uint32_t)(word >> 32) + count_bits(bits & ((1u << at) - 1));
         ranks[n_found] = (int32_t)(rank < last ? rank : last);

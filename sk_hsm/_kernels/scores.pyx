@@ -3,7 +3,7 @@
 
 What they compute is specified by the twins of the kernels that use them.
 """
-from libc.math cimport INFINITY, NAN
+from libc.math cimport NAN
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memset
@@ -29,8 +29,10 @@ cdef extern from "lines.h" nogil:
     )
 
 cdef extern from "softmax.h" nogil:
-    float log_softmax(double* log_p, const float* z, int width)
-    float smoothed_log_softmax(double* log_p, double* u, const float* z, int width, double smoothing)
+    double NO_CHILD
+    bint is_beyond(const float* z, const float* bias, int width)
+    void log_softmax(double* log_p, const float* z, int width)
+    void smoothed_log_softmax(double* log_p, double* u, const float* z, int width, double smoothing)
 
 cdef extern from "ranks.h" nogil:
     int find_ranks(
@@ -41,9 +43,6 @@ cdef extern from "ranks.h" nogil:
 # features of packed weights that are looked up together
 cdef enum:
     BLOCK = 64
-
-# a logit of a child that does not exist, or has no rows, is -1e30
-cdef double NO_CHILD = -1e29
 
 
 cdef int open_model(Model* m, tree, weights, double smoothing) except -1:
@@ -172,7 +171,9 @@ cdef int find_features(Model* m, int node, int above, int n_lines) noexcept nogi
     """The list of the node's features among those found above it, their lines on the way to the cache."""
     cdef Found* found = &m.found
     cdef int64_t first = found.starts[above], last = found.starts[above + 1], at, i
-    cdef const float* lines = m.lines + LINE * (m.line_ptr[node] + n_lines)
+    cdef int64_t stride = n_lines * LINE
+    cdef const float* lines = m.lines + LINE * m.line_ptr[node] + stride
+    cdef const float* line
     cdef int n, c
     if reserve_found(found, last - first) < 0:
         return -1
@@ -182,8 +183,10 @@ cdef int find_features(Model* m, int node, int above, int n_lines) noexcept nogi
         <int>(last - first), <uint32_t>(m.feature_ptr[node + 1] - m.feature_ptr[node] - 1),
     )
     for i in range(at, at + n):
-        for c in range(n_lines):
-            prefetch(lines + (<int64_t>found.ranks[i] * n_lines + c) * LINE)
+        line = lines + found.ranks[i] * stride
+        prefetch(line)
+        for c in range(1, n_lines):
+            prefetch(line + c * LINE)
     found.n += 1
     found.starts[found.n] = at + n
     return found.n - 1
@@ -240,8 +243,7 @@ cdef int children_log_proba(Model* m, Query* x, int node, int above) noexcept no
     Return the number of the list of features found, of which those of nodes below are a part: it is `above`
     for these. Of the root this is 0. -1 where memory runs out.
     """
-    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], width = line_width(arity), c
-    cdef float top
+    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], width = line_width(arity)
     if m.vectors != NULL:
         multiply_vectors(m, x, node, arity)
     elif m.step > 0:
@@ -249,12 +251,9 @@ cdef int children_log_proba(Model* m, Query* x, int node, int above) noexcept no
     else:
         above = add_up_lines(m, x, node, arity, above)
     if m.smoothing > 0:
-        top = smoothed_log_softmax(m.log_p, m.flat, m.logit, width, m.smoothing)
+        smoothed_log_softmax(m.log_p, m.flat, m.logit, width, m.smoothing)
     else:
-        top = log_softmax(m.log_p, m.logit, width)
-    for c in range(arity):
-        if not m.logit[c] - top > NO_CHILD / 2:
-            m.log_p[c] = -INFINITY
+        log_softmax(m.log_p, m.logit, width)
     return above
 
 
@@ -301,7 +300,7 @@ cdef int add_up_lines(Model* m, Query* x, int node, int arity, int above) noexce
         row_logits(
             m.logit, bias, lines, m.found.ranks + at, m.found.values + at, m.found.starts[here + 1] - at, LINE * n_lines
         )
-    if is_beyond(m, bias, arity):
+    if is_beyond(m.logit, bias, LINE * n_lines):
         if is_full:
             widen_every_line(m, x, node, arity, n_lines)
         else:
@@ -318,20 +317,12 @@ cdef void add_up_entries(Model* m, Query* x, int node, int arity) noexcept nogil
     for block in range((x.n + BLOCK - 1) // BLOCK):
         i = block * BLOCK
         add_entries(m, m.logit, node, arity, n_lines, x.indices + i, x.data + i, min(BLOCK, x.n - i))
-    if is_beyond(m, bias, arity):
+    if is_beyond(m.logit, bias, LINE * n_lines):
         widen_entries(m, x, node, arity, n_lines)
         clip_logits(m, bias, arity)
 
 
 # Logits beyond float32 are summed in float64, in m.log_p, and cut to 1e28; a missing child stays below.
-
-
-cdef bint is_beyond(Model* m, const float* bias, int arity) noexcept nogil:
-    cdef int c
-    for c in range(arity):
-        if not (-1e28 <= m.logit[c] <= 1e28) and bias[c] > NO_CHILD:
-            return True
-    return False
 
 
 cdef inline void add_wide(double* z, double value, const float* line, int arity) noexcept nogil:

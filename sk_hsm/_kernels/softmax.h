@@ -8,6 +8,21 @@
 
 #include "lines.h"
 
+/* logits of a child that does not exist, or has no rows, are -1e30, and others at least -1e28 */
+#define NO_CHILD -1e29
+#define LARGEST 1e28f
+
+/* Whether a logit of a child that exists is beyond what others can be told from. */
+static ALWAYS int is_beyond(const float *restrict z, const float *restrict bias, int width) {
+    int beyond = 0;
+    for (int l = 0; l < width; l += LINE) {
+        int32_t wrong[LINE];
+        EACH wrong[c] = !(z[l + c] >= -LARGEST && z[l + c] <= LARGEST) & (bias[l + c] > (float)NO_CHILD);
+        for (int c = 0; c < LINE; c++) beyond |= wrong[c];
+    }
+    return beyond;
+}
+
 /* y = exp(x) for x <= 0, to 1e-15 relative, and no less than 1e-304: x is split into n log 2 + r, and exp(r) is its
    Taylor polynomial of degree 13. The number that is added to round to n leaves it in the lowest bits. */
 static ALWAYS void wide_exp(double *restrict y, const double *restrict x) {
@@ -35,36 +50,34 @@ static ALWAYS double wide_sum(const double *x) {
     return (s[0] + s[2]) + (s[1] + s[3]);
 }
 
-/* log_p = z less the largest; return it */
-static ALWAYS float less_top(double *restrict log_p, const float *restrict z, int width) {
+/* log_p = z less the largest */
+static ALWAYS void less_top(double *restrict log_p, const float *restrict z, int width) {
     float top = line_max(z);
     for (int l = LINE; l < width; l += LINE) top = fmaxf(top, line_max(z + l));
     for (int c = 0; c < width; c++) log_p[c] = (double)z[c] - top;
-    return top;
 }
 
-/* log_p = z - log sum exp(z); return the largest z */
-static CLONED float log_softmax(double *restrict log_p, const float *restrict z, int width) {
-    float top = less_top(log_p, z, width);
+/* log_p = z - log sum exp(z); of a child that does not exist, or has no rows, minus infinity */
+static CLONED void log_softmax(double *restrict log_p, const float *restrict z, int width) {
     double e[LINE], total = 0.0;
+    less_top(log_p, z, width);
     for (int l = 0; l < width; l += LINE) {
         wide_exp(e, log_p + l);
         total += wide_sum(e);
     }
     total = log(total);
-    for (int c = 0; c < width; c++) log_p[c] -= total;
-    return top;
+    for (int c = 0; c < width; c++) log_p[c] = log_p[c] > NO_CHILD ? log_p[c] - total : -INFINITY;
 }
 
 /* log_softmax, with a share s of the probabilities from a higher temperature T = 3.
    With u = exp(z / T), (1 - s) u^T / total + s u / flat is s u / flat times 1 + ratio * u^(T - 1). */
-static CLONED float smoothed_log_softmax(double *restrict log_p, double *restrict u, const float *restrict z, int width,
-                                         double smoothing) {
-    float top = less_top(log_p, z, width);
+static CLONED void smoothed_log_softmax(double *restrict log_p, double *restrict u, const float *restrict z, int width,
+                                        double smoothing) {
     double cubes[LINE], total = 0.0, flat = 0.0, ratio;
+    less_top(log_p, z, width);
     for (int l = 0; l < width; l += LINE) {
-        EACH log_p[l + c] /= 3.0;
-        wide_exp(u + l, log_p + l);
+        EACH cubes[c] = log_p[l + c] / 3.0;
+        wide_exp(u + l, cubes);
         EACH cubes[c] = u[l + c] * u[l + c] * u[l + c];
         flat += wide_sum(u + l);
         total += wide_sum(cubes);
@@ -72,10 +85,9 @@ static CLONED float smoothed_log_softmax(double *restrict log_p, double *restric
     ratio = (1.0 / smoothing - 1.0) * flat / total;
     flat = log(smoothing / flat);
     for (int c = 0; c < width; c++) {
-        double x = flat + log_p[c] + log(1.0 + ratio * u[c] * u[c]);
-        log_p[c] = x < 0.0 ? x : 0.0;
+        double x = flat + log_p[c] / 3.0 + log(1.0 + ratio * u[c] * u[c]);
+        log_p[c] = log_p[c] > NO_CHILD ? fmin(x, 0.0) : -INFINITY;
     }
-    return top;
 }
 
 #endif
