@@ -14,7 +14,7 @@ from ._version import __version__
 from .label_tree import LabelTree
 from .multi_index import SearchIndex
 from .node_vectors import NodeVectors, vector_offsets
-from .node_weights import LINE, NodeWeights, nearest_with_features, word_offsets
+from .node_weights import LINE, NodeWeights, n_lines, nearest_with_features, offsets, word_offsets
 from .packed_weights import MARGIN, PackedWeights
 from .rescoring import Rescoring
 
@@ -91,7 +91,7 @@ def _unpack_model(
     tree: dict[str, NDArray], weights: dict[str, NDArray], n_features: int
 ) -> tuple[LabelTree, NodeWeights | PackedWeights | NodeVectors]:
     _check_offsets(tree, weights)
-    _check_words(tree["parents"], weights, n_features)
+    _check_sizes(tree, weights, n_features)
     kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights
     return LabelTree._from_arrays(tree), kind(weights)
 
@@ -135,17 +135,23 @@ def _check_nodes(child_ptr: NDArray, children: NDArray, parents: NDArray, positi
         )
 
 
-def _check_words(parents: NDArray, weights: dict[str, NDArray], n_features: int) -> None:
-    """Raise ValueError where a node has words of more or less features than the node above it has."""
-    if "words" not in weights:
+def _check_sizes(tree: dict[str, NDArray], weights: dict[str, NDArray], n_features: int) -> None:
+    """Raise ValueError where nodes have other lines or words than their features ask for."""
+    if "lines" not in weights:
         return
-    sizes, found = np.diff(weights["feature_ptr"]), weights["word_ptr"]
-    expected = word_offsets(sizes, nearest_with_features(sizes, parents), n_features)
-    if not np.array_equal(found, expected):
-        raise ValueError(
-            f"this model is damaged: its nodes' words begin at {found}, not {expected}, save it again or fit "
-            "it again"
-        )
+    arities, expected = np.diff(tree["child_ptr"]), {}
+    sizes = np.diff(weights["feature_ptr"]) if "words" in weights else np.zeros(len(arities), np.int64)
+    expected["line_ptr"] = offsets((sizes + 1) * n_lines(arities))
+    if "words" in weights:
+        above = nearest_with_features(sizes, tree["parents"])
+        expected["word_ptr"] = word_offsets(sizes, above, n_features)
+        expected["feature_ptr"] = offsets(np.minimum(sizes, np.where(above >= 0, sizes[above], n_features)))
+    for name, array in expected.items():
+        if not np.array_equal(weights[name], array):
+            raise ValueError(
+                f"this model is damaged: the {name} of its nodes is {weights[name]}, not {array}, save it "
+                "again or fit it again"
+            )
 
 
 def _check_whitening(state: dict[str, Any]) -> None:

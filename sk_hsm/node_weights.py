@@ -82,7 +82,10 @@ class NodeWeights(FlatArrays):
     def assembled(
         cls, sources: Sequence[NodeWeights], which: NDArray[np.intp], tree: LabelTree, n_features: int
     ) -> NodeWeights:
-        """Each node's weights from one of some sources; with zeros, where a node below has more features."""
+        """Each node's weights from one of some sources, and zeros for features that only nodes below have.
+
+        They can be searched. Of one source that needs no zeros, it is that.
+        """
         arities, n_inner = np.diff(tree.child_ptr), tree.n_inner
         sizes = np.choose(which, [np.diff(source.feature_ptr) for source in sources])
         runs = np.flatnonzero(np.diff(which, prepend=-1))
@@ -90,38 +93,40 @@ class NodeWeights(FlatArrays):
             sources[which[lo]].features[slice(*sources[which[lo]].feature_ptr[[lo, hi]])]
             for lo, hi in pairwise([*runs, n_inner])
         ]
-        more = features_below(
-            np.concatenate([np.empty(0, np.int32), *parts]), offsets(sizes), tree, n_features
-        )
+        features, feature_ptr = np.concatenate([np.empty(0, np.int32), *parts]), offsets(sizes)
+        above = nearest_with_features(sizes, tree.parents)
+        words, word_ptr, is_loose = ranks(features, feature_ptr, above, n_features)
+        more = features_below(features, feature_ptr, above, is_loose) if is_loose.any() else {}
         if len(sources) == 1 and not more:
-            return sources[0].ranked(tree, n_features)
+            [out] = sources
+            out.words, out.word_ptr = words, word_ptr
+            return out
         for v, missing in more.items():
             sizes[v] += len(missing)
         out = cls.of_sizes(sizes, arities)
         cuts = [v + i for v in more for i in range(2) if v + i < n_inner]
         for lo, hi in pairwise([*np.union1d(runs, cuts).astype(int).tolist(), n_inner]):
-            source = sources[which[lo]]
             if lo in more:
-                features, weights, bias = source.node(lo, arities[lo])
+                features, weights, bias = sources[which[lo]].node(lo, arities[lo])
                 zeros = np.zeros((len(more[lo]), arities[lo]), np.float32)
                 out.fill(lo, np.append(features, more[lo]), np.vstack([weights, zeros]), bias)
-                continue
-            for name, ptr_name in (("lines", "line_ptr"), ("features", "feature_ptr")):
-                ptr, source_ptr = getattr(out, ptr_name), getattr(source, ptr_name)
-                part = getattr(source, name)[source_ptr[lo] : source_ptr[hi]]
-                getattr(out, name)[ptr[lo] : ptr[hi]] = part
-        return out.ranked(tree, n_features)
+            else:
+                out.copy_nodes(sources[which[lo]], lo, hi)
+        if more:
+            return out.ranked(tree, n_features)
+        out.words, out.word_ptr = words, word_ptr
+        return out
 
     def nested(self, tree: LabelTree, n_features: int) -> NodeWeights:
-        """These weights; with zeros, where a node below has more features."""
+        """These weights, and zeros for features that only nodes below have: they can be searched then."""
         return NodeWeights.assembled([self], np.zeros(tree.n_inner, np.intp), tree, n_features)
 
     def ranked(self, tree: LabelTree, n_features: int) -> NodeWeights:
-        """These weights, with words: they can be searched then."""
+        """These weights, which now have words, and can be searched."""
         above = nearest_with_features(np.diff(self.feature_ptr), tree.parents)
         self.words, self.word_ptr, is_loose = ranks(self.features, self.feature_ptr, above, n_features)
         if is_loose.any():
-            raise ValueError("a node has features that no node above it has: fit the model again")
+            raise ValueError("a node has features that the node above it has not: fit the model again")
         return self
 
     def node(self, v: int, arity: int) -> tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.float32]]:
@@ -129,6 +134,13 @@ class NodeWeights(FlatArrays):
         features = self.features[self.feature_ptr[v] : self.feature_ptr[v + 1]]
         block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(features) + 1, -1)
         return features, block[1:, :arity], block[0, :arity]
+
+    def copy_nodes(self, source: NodeWeights, lo: int, hi: int) -> None:
+        """Set nodes lo to hi - 1, which have as many features in the source."""
+        for name, ptr_name in (("lines", "line_ptr"), ("features", "feature_ptr")):
+            ptr, source_ptr = getattr(self, ptr_name), getattr(source, ptr_name)
+            part = getattr(source, name)[source_ptr[lo] : source_ptr[hi]]
+            getattr(self, name)[ptr[lo] : ptr[hi]] = part
 
     def fill(
         self, v: int, features: NDArray[np.int32], weights: NDArray[np.float32], bias: NDArray[np.float32]
@@ -149,6 +161,14 @@ def nearest_with_features(sizes: NDArray[np.int64], parents: NDArray[np.int32]) 
     return above
 
 
+def check_features(features: NDArray[np.int32], n_features: int) -> None:
+    """Raise ValueError where there are others: kernels trust them."""
+    if np.any(features.view(np.uint32) >= n_features):
+        raise ValueError(
+            f"this model is damaged: it has weights of more than its {n_features} features, fit it again"
+        )
+
+
 def word_offsets(sizes: NDArray[np.int64], above: NDArray[np.int32], n_features: int) -> NDArray[np.int64]:
     """Where the words of each node begin."""
     n_above = np.where(above >= 0, sizes[above], n_features)
@@ -159,6 +179,7 @@ def ranks(
     features: NDArray[np.int32], feature_ptr: NDArray[np.int64], above: NDArray[np.int32], n_features: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.bool_]]:
     """Words and where each node's begin, and whether a node has features that the one above has not."""
+    check_features(features, n_features)
     sizes = np.diff(feature_ptr)
     word_ptr = word_offsets(sizes, above, n_features)
     words, is_loose = np.zeros(word_ptr[-1], dtype=np.uint64), np.zeros(len(sizes), dtype=bool)
@@ -169,11 +190,12 @@ def ranks(
 
 
 def features_below(
-    features: NDArray[np.int32], feature_ptr: NDArray[np.int64], tree: LabelTree, n_features: int
+    features: NDArray[np.int32],
+    feature_ptr: NDArray[np.int64],
+    above: NDArray[np.int32],
+    is_loose: NDArray[np.bool_],
 ) -> dict[int, NDArray[np.int32]]:
-    """Of nodes that have less features than nodes below them together, those that are missing."""
-    above = nearest_with_features(np.diff(feature_ptr), tree.parents)
-    *_, is_loose = ranks(features, feature_ptr, above, n_features)
+    """Of nodes that lack features which nodes below them have, these."""
     more: dict[int, NDArray[np.int32]] = {}
     for v in range(len(above) - 1, 0, -1):  # children come after their parents
         if above[v] >= 0 and (is_loose[v] or v in more):

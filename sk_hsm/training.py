@@ -18,7 +18,7 @@ from .centroids import ClassSums, class_centroids, is_dense, unit_sums
 from .clusters import cluster_centroids
 from .inference import check_memory, path_log_proba
 from .label_tree import LabelTree
-from .node_weights import NodeWeights
+from .node_weights import NodeWeights, check_features
 from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
@@ -390,10 +390,7 @@ def update_tree(
     """
     if isinstance(weights, PackedWeights):
         weights = weights.unpacked(tree, rows.X.shape[1])
-    if np.any(weights.features.view(np.uint32) >= rows.X.shape[1]):
-        raise ValueError(
-            f"this model is damaged: it has weights of more than its {rows.X.shape[1]} features, fit it again"
-        )
+    check_features(weights.features, rows.X.shape[1])
     if whitening is not None:
         rows = replace(rows, X=whitened(rows.X, whitening))
         weights = to_white(weights, tree, whitening)
@@ -403,9 +400,7 @@ def update_tree(
     fit = ascend_nodes(problem, params["n_jobs"], progress)
     if whitening is None:
         # a node that is open only now may lack what a child has had
-        fit.weights = NodeWeights.assembled(
-            [fit.weights], np.zeros(tree.n_inner, np.intp), tree, rows.X.shape[1]
-        )
+        fit.weights = fit.weights.nested(tree, rows.X.shape[1])
     else:
         fit.weights = to_raw(fit.weights, tree, whitening)
     return TrainedTree(tree, penalties, fit.weights, fit.n_iter, fit.converged)

@@ -237,6 +237,35 @@ def test_a_damaged_model_is_not_trained():
         clf.partial_fit(X, y)
 
 
+def test_a_damaged_rounded_model_is_not_trained():
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(arity=3, rounding=0.3, random_state=0).fit(X, y)
+    clf.node_weights_.entries[:-64] = np.random.default_rng(0).integers(
+        256, size=len(clf.node_weights_.entries) - 64
+    )
+    with pytest.raises(ValueError, match="this model is damaged"):
+        clf.partial_fit(X, y)
+
+
+def test_a_node_that_is_open_only_now_has_what_its_children_have_had():
+    tree = LabelTree.from_nested([[["a", "b"], ["c", "d"]], ["e", "f"]])
+    rng = np.random.default_rng(0)
+    X = rng.random((40, 12)) * (rng.random((40, 12)) < 0.7)
+    X[20:, :6] = 0  # later rows do not have what the first have
+    y = np.array(list("ab") * 10 + list("cdef") * 5)
+    for rounding in (None, 1e-6):
+        clf = HierarchicalSoftmaxClassifier(tree=tree, C=1.0, prior=None, rounding=rounding)
+        clf.partial_fit(X[:20], y[:20], classes=list("abcdef"))
+        before = clf.predict_proba(X)[:, :2]
+        np.testing.assert_allclose(before.sum(axis=1), 1)
+        clf.partial_fit(X[20:], y[20:])
+        after = clf.predict_proba(X)
+        np.testing.assert_allclose(after.sum(axis=1), 1)
+        # nothing is new for the node of a and b
+        share = before / before.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(after[:, :2] / after[:, :2].sum(axis=1, keepdims=True), share, rtol=1e-4)
+
+
 def test_a_thousand_calls_take_no_more_memory_than_ten():
     X, y = digits()
     clf = HierarchicalSoftmaxClassifier(arity=4, C=1.0, prior=None, random_state=0)

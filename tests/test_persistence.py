@@ -15,6 +15,7 @@ from sklearn.exceptions import NotFittedError
 from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree
 from sk_hsm._state import FORMAT
 from sk_hsm._version import __version__
+from sk_hsm.node_weights import nearest_with_features, offsets, word_offsets
 
 try:
     import cloudpickle
@@ -205,19 +206,56 @@ def test_a_damaged_model_does_not_load(part, name):
             )
 
 
-def test_damaged_words_are_of_other_features_but_not_of_other_memory():
+@pytest.mark.parametrize("name", ["line_ptr", "word_ptr"])
+@pytest.mark.parametrize("rounding", [None, 0.3])
+def test_offsets_that_do_not_fit_features_do_not_load(name, rounding):
+    state = fit(rounding=rounding).__getstate__()
+    if name in state["node_weights_"]:
+        ptr = state["node_weights_"][name].copy()
+        ptr[-2] = ptr[-1]
+        with pytest.raises(ValueError, match=f"this model is damaged: the {name} of its nodes is"):
+            HierarchicalSoftmaxClassifier().__setstate__(
+                {**state, "node_weights_": {**state["node_weights_"], name: ptr}}
+            )
+
+
+def test_a_node_of_more_features_than_the_one_above_does_not_load():
     clf = fit()
-    state = clf.__getstate__()
-    shifted = {**state["node_weights_"], "word_ptr": state["node_weights_"]["word_ptr"].copy()}
-    shifted["word_ptr"][1] -= 1
-    with pytest.raises(ValueError, match="its nodes' words begin at"):
-        HierarchicalSoftmaxClassifier().__setstate__({**state, "node_weights_": shifted})
-    expected = clf.predict_proba(X)
-    for value in (2**64 - 1, 2**63 - 1, 2**32 - 1):
-        clf.node_weights_.words[:] = value
-        proba = clf.predict_proba(X)
-        np.testing.assert_allclose(proba.sum(axis=1), 1, rtol=1e-6)
-        assert value < 2**32 or not np.allclose(proba, expected)
+    state, weights = clf.__getstate__(), clf.node_weights_
+    sizes = np.ones(clf.tree_.n_inner, np.int64)
+    sizes[-1] = weights.feature_ptr[-1] - sizes[:-1].sum()
+    above = nearest_with_features(sizes, clf.tree_.parents)
+    damaged = {"feature_ptr": offsets(sizes), "line_ptr": offsets(sizes + 1)}
+    damaged["word_ptr"] = word_offsets(sizes, above, X.shape[1])
+    damaged["words"] = np.zeros(damaged["word_ptr"][-1], np.uint64)
+    with pytest.raises(ValueError, match="this model is damaged: the feature_ptr of its nodes is"):
+        HierarchicalSoftmaxClassifier().__setstate__(
+            {**state, "node_weights_": {**state["node_weights_"], **damaged}}
+        )
+
+
+@pytest.mark.parametrize("value", [2**64 - 1, 2**63 - 1, 2**32 - 1, 0])
+def test_damaged_words_find_nothing_in_other_memory(value):
+    answers = []
+    for behind in (0, 2**64 - 1):
+        clf = fit()
+        words = np.full(len(clf.node_weights_.words) + 1000, behind, np.uint64)
+        words[:-1000] = value
+        lines = np.full((len(clf.node_weights_.lines) + 1000, 16), float(behind), np.float32)
+        lines[:-1000] = clf.node_weights_.lines
+        clf.node_weights_.words, clf.node_weights_.lines = words[:-1000], lines[:-1000]
+        answers.append(clf.predict_proba(X))
+    np.testing.assert_array_equal(*answers)
+    np.testing.assert_allclose(answers[0].sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_features_that_are_none_are_not_read():
+    clf = fit()
+    weights = clf.node_weights_
+    weights.features[:] = -(2**31) + 1000
+    weights.lines[weights.lines > -1e29] = 3e30  # so that logits are beyond float32
+    assert np.isfinite(clf.predict_proba(X + 1)).all()  # of rows that have all features
 
 
 @pytest.mark.parametrize("name", ["children", "parents", "positions"])

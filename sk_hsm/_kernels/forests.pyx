@@ -159,10 +159,10 @@ cdef bint is_decided(double bound, Answers* answers) noexcept nogil:
 
 cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept nogil:
     """Follow the tree with the most probable open end until the answers are decided."""
-    cdef Candidate node, child
+    cdef Candidate node
     cdef Model* m
     cdef int32_t c
-    cdef double bound = 0
+    cdef double bound = 0, log_p
     cdef int t
     if start(f, x) < 0:
         return -1
@@ -181,9 +181,8 @@ cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept 
         if remember(f, t, x, node.node) < 0:
             return -1
         for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
-            child.log_p = node.log_p + f.memories[t].log_p[f.memories[t].at[node.node] + c]
-            child.node = m.children[m.child_ptr[node.node] + c]
-            if push(&f.frontiers[t], child) < 0:
+            log_p = node.log_p + f.memories[t].log_p[f.memories[t].at[node.node] + c]
+            if push(&f.frontiers[t], Candidate(log_p, m.children[m.child_ptr[node.node] + c], 0)) < 0:
                 return -1
 
 

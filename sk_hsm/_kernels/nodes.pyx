@@ -84,7 +84,7 @@ cdef const uint64_t* sorted_features(
     cdef int shift = 32
     for i in range(n):
         items[i] = <uint64_t>features[i] << 32 | <uint64_t>i
-    while (n_columns - 1) >> (shift - 32):
+    while <uint64_t>(n_columns - 1) >> (shift - 32):
         memset(ends, 0, sizeof(ends))
         for i in range(n):
             ends[items[i] >> shift & 255] += 1
@@ -156,6 +156,7 @@ cdef class NodeTrainer:
             self.reserve_rows(v, self.row_order[self.start[v] : self.stop[v]])
             n_features = feature_ptr[v + 1] - feature_ptr[v]
             self.reserve_training(self.stop[v] - self.start[v], n_features, line_width(self.arity(v)))
+            node.order = <uint64_t*>self.room("order", 2 * n_features, sizeof(uint64_t))
         with nogil:
             for k in range(nodes.shape[0]):
                 v = nodes[k]
@@ -363,7 +364,6 @@ cdef class NodeTrainer:
         node.costs = <float*>self.room("costs", n, sizeof(float))
         node.dual = <float*>self.room("dual", n * width, sizeof(float))
         node.active = <int64_t*>self.room("active", n, sizeof(int64_t))
-        node.order = <uint64_t*>self.room("order", 2 * n_features, sizeof(uint64_t))
         node.weights = <float*>self.room("weights", n_features * width, sizeof(float))
         node.bias = <float*>self.room("bias", width, sizeof(float))
         node.guess_bias = <float*>self.room("guess_bias", width, sizeof(float))

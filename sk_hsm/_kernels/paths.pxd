@@ -1,7 +1,7 @@
 from libc.stdint cimport int32_t
 
 cdef struct Candidate:
-    # above: the number of the list of features found there, of an inner node
+    # of an inner node also the number of the list of features that were found at its parent
     double log_p
     int32_t node
     int32_t above

@@ -219,34 +219,39 @@ def all_log_proba(
     cdef Model m
     cdef Query x
     cdef Py_ssize_t i
-    cdef Candidate child
-    cdef Candidate* inner
-    cdef int32_t node, c
+    cdef Candidate node, child
+    cdef Candidate* stack
+    cdef Py_ssize_t size
+    cdef int32_t c
     cdef int status = 0
     open_model(&m, tree, weights, smoothing)
-    inner = <Candidate*>malloc((m.n_inner + 1) * sizeof(Candidate))
+    stack = <Candidate*>malloc((m.n_inner + 1) * sizeof(Candidate))
     with nogil:
         for i in range(log_proba.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-            if inner == NULL or start_row(&m, &x) < 0:
+            if stack == NULL or start_row(&m, &x) < 0:
                 status = -1
                 break
-            inner[0] = Candidate(0, 0, 0)
-            for node in range(m.n_inner):
-                child.above = children_log_proba(&m, &x, node, inner[node].above)
+            stack[0], size = Candidate(0, 0, 0), min(m.n_inner, 1)
+            while size > 0:
+                size -= 1
+                node = stack[size]
+                m.found.n = node.above + 1  # other lists are of nodes that are done
+                child.above = children_log_proba(&m, &x, node.node, node.above)
                 if child.above < 0:
                     status = -1
                     break
-                for c in range(m.child_ptr[node + 1] - m.child_ptr[node]):
-                    child.node = m.children[m.child_ptr[node] + c]
-                    child.log_p = inner[node].log_p + m.log_p[c]
+                for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
+                    child.node = m.children[m.child_ptr[node.node] + c]
+                    child.log_p = node.log_p + m.log_p[c]
                     if child.node >= m.n_inner:
                         log_proba[i, child.node - m.n_inner] = child.log_p
                     else:
-                        inner[child.node] = child
+                        stack[size] = child
+                        size += 1
             if status < 0:
                 break
-        free(inner)
+        free(stack)
         close_model(&m)
     if status < 0:
         raise MemoryError(f"no memory for the log-probabilities of {m.n_inner} nodes")
@@ -320,11 +325,12 @@ def sample_classes(
     with nogil:
         for i in range(classes.shape[0]):
             x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+            above = start_row(&m, &x)
             for s in range(classes.shape[1]):
                 u = uniforms[i, s]
-                if u < 0:
+                if u < 0 or above < 0:
                     continue
-                node, above = 0, start_row(&m, &x)
+                node, above, m.found.n = 0, 0, 1
                 while above >= 0 and node < m.n_inner:
                     above = children_log_proba(&m, &x, node, above)
                     # the last, where probabilities are no numbers

@@ -1,6 +1,6 @@
 /* A node's features as bits. A word of 64: the lower 32 say which of 32 features in a row a node has, the
-   upper 32 how many it has before these. So the place of a feature among the node's, its rank, is a count
-   of bits away, and two words of memory are read at most, where a search reads one for each step. */
+   upper 32 how many it has before these. So the rank of a feature, its place among the node's, takes one
+   word of memory and a count of bits. */
 #ifndef SK_HSM_RANKS_H
 #define SK_HSM_RANKS_H
 

@@ -3,9 +3,9 @@ from libc.stdint cimport int32_t, int64_t, uint64_t
 from .packing cimport Packed
 
 cdef struct Found:
-    # the features of a row that opened nodes have, one list after the other: their ranks among those of the
-    # node, see NodeWeights, and their values; the first list is the row itself
-    int32_t* ranks
+    # the features of a row that opened nodes have, one list after the other: their places among those of the
+    # node, see NodeWeights, and their values; the first list is the row itself, and features are places there
+    int32_t* places
     float* values
     int64_t capacity
     int64_t* starts

@@ -29,7 +29,7 @@ cdef extern from "lines.h" nogil:
     )
 
 cdef extern from "softmax.h" nogil:
-    double NO_CHILD
+    float NO_CHILD, MISSING
     bint is_beyond(const float* z, const float* bias, int width)
     void log_softmax(double* log_p, const float* z, int width)
     void smoothed_log_softmax(double* log_p, double* u, const float* z, int width, double smoothing)
@@ -124,7 +124,7 @@ cdef void close_model(Model* m) noexcept nogil:
     free(m.logit)
     free(m.log_p)
     free(m.flat)
-    free(m.found.ranks)
+    free(m.found.places)
     free(m.found.values)
     free(m.found.starts)
     memset(&m.found, 0, sizeof(Found))
@@ -140,7 +140,7 @@ cdef int start_row(Model* m, Query* x) noexcept nogil:
     m.found.n = 0
     if reserve_found(&m.found, x.n) < 0:
         return -1
-    memcpy(m.found.ranks, x.indices, x.n * sizeof(int32_t))
+    memcpy(m.found.places, x.indices, x.n * sizeof(int32_t))
     memcpy(m.found.values, x.data, x.n * sizeof(float))
     m.found.starts[0], m.found.starts[1], m.found.n = 0, x.n, 1
     return 0
@@ -156,10 +156,10 @@ cdef int reserve_found(Found* found, int64_t size) noexcept nogil:
             return -1
         found.starts, found.most = <int64_t*>grown, 2 * (found.n + 2)
     if needed > found.capacity:
-        grown = realloc(found.ranks, capacity * sizeof(int32_t))
+        grown = realloc(found.places, capacity * sizeof(int32_t))
         if grown == NULL:
             return -1
-        found.ranks = <int32_t*>grown
+        found.places = <int32_t*>grown
         grown = realloc(found.values, capacity * sizeof(float))
         if grown == NULL:
             return -1
@@ -179,11 +179,11 @@ cdef int find_features(Model* m, int node, int above, int n_lines) noexcept nogi
         return -1
     at = found.starts[found.n]
     n = find_ranks(
-        found.ranks + at, found.values + at, m.words + m.word_ptr[node], found.ranks + first, found.values + first,
+        found.places + at, found.values + at, m.words + m.word_ptr[node], found.places + first, found.values + first,
         <int>(last - first), <uint32_t>(m.feature_ptr[node + 1] - m.feature_ptr[node] - 1),
     )
     for i in range(at, at + n):
-        line = lines + found.ranks[i] * stride
+        line = lines + found.places[i] * stride
         prefetch(line)
         for c in range(1, n_lines):
             prefetch(line + c * LINE)
@@ -240,8 +240,8 @@ cdef inline void add_all(
 cdef int children_log_proba(Model* m, Query* x, int node, int above) noexcept nogil:
     """Fill m.log_p with log P(child | node, x).
 
-    Return the number of the list of features found, of which those of nodes below are a part: it is `above`
-    for these. Of the root this is 0. -1 where memory runs out.
+    `above` is 0 for the root, and for other nodes what this returned for their parents: the number of the list
+    of features found there. -1 where memory runs out.
     """
     cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node], width = line_width(arity)
     if m.vectors != NULL:
@@ -298,7 +298,7 @@ cdef int add_up_lines(Model* m, Query* x, int node, int arity, int above) noexce
             return -1
         at = m.found.starts[here]
         row_logits(
-            m.logit, bias, lines, m.found.ranks + at, m.found.values + at, m.found.starts[here + 1] - at, LINE * n_lines
+            m.logit, bias, lines, m.found.places + at, m.found.values + at, m.found.starts[here + 1] - at, LINE * n_lines
         )
     if is_beyond(m.logit, bias, LINE * n_lines):
         if is_full:
@@ -311,7 +311,7 @@ cdef int add_up_lines(Model* m, Query* x, int node, int arity, int above) noexce
 
 cdef void add_up_entries(Model* m, Query* x, int node, int arity) noexcept nogil:
     """Fill m.logit with the sum of the entries of the row's features."""
-    cdef int n_lines = (arity + LINE - 1) // LINE, block, i
+    cdef int n_lines = (arity + LINE - 1) // LINE, block, i, c
     cdef const float* bias = m.lines + LINE * m.line_ptr[node]
     memcpy(m.logit, bias, n_lines * LINE * sizeof(float))
     for block in range((x.n + BLOCK - 1) // BLOCK):
@@ -320,6 +320,8 @@ cdef void add_up_entries(Model* m, Query* x, int node, int arity) noexcept nogil
     if is_beyond(m.logit, bias, LINE * n_lines):
         widen_entries(m, x, node, arity, n_lines)
         clip_logits(m, bias, arity)
+    for c in range(arity, LINE * n_lines):  # what chunks have behind their children means nothing
+        m.logit[c] = NO_CHILD
 
 
 # Logits beyond float32 are summed in float64, in m.log_p, and cut to 1e28; a missing child stays below.
@@ -342,7 +344,7 @@ cdef void clip_logits(Model* m, const float* bias, int arity) noexcept nogil:
     cdef double z
     for c in range(arity):
         z = m.log_p[c]
-        m.logit[c] = bias[c] if bias[c] < NO_CHILD else min(max(z, -1e28), 1e28)
+        m.logit[c] = bias[c] if bias[c] < MISSING else min(max(z, -1e28), 1e28)
 
 
 cdef void widen_every_line(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:
@@ -351,7 +353,7 @@ cdef void widen_every_line(Model* m, Query* x, int node, int arity, int n_lines)
     start_wide(m, line, arity)
     for j in range(m.feature_ptr[node], m.feature_ptr[node + 1]):
         line += LINE * n_lines
-        if m.features[j] < x.n:
+        if <uint32_t>m.features[j] < <uint32_t>x.n:
             add_wide(m.log_p, x.data[m.features[j]], line, arity)
 
 
@@ -360,7 +362,7 @@ cdef void widen_found_lines(Model* m, int node, int here, int arity, int n_lines
     cdef int64_t i
     start_wide(m, bias, arity)
     for i in range(m.found.starts[here], m.found.starts[here + 1]):
-        add_wide(m.log_p, m.found.values[i], bias + (m.found.ranks[i] + 1) * <int64_t>n_lines * LINE, arity)
+        add_wide(m.log_p, m.found.values[i], bias + (m.found.places[i] + 1) * <int64_t>n_lines * LINE, arity)
 
 
 cdef void widen_entries(Model* m, Query* x, int node, int arity, int n_lines) noexcept nogil:

@@ -8,8 +8,10 @@
 
 #include "lines.h"
 
-/* logits of a child that does not exist, or has no rows, are -1e30, and others at least -1e28 */
-#define NO_CHILD -1e29
+/* The logit of a child that does not exist, or has no rows; others are at least -LARGEST. Whatever is below
+   MISSING, or less the largest logit is, is of such a child. */
+#define NO_CHILD (-1e30f)
+#define MISSING (-1e29f)
 #define LARGEST 1e28f
 
 /* Whether a logit of a child that exists is beyond what others can be told from. */
@@ -17,13 +19,13 @@ static ALWAYS int is_beyond(const float *restrict z, const float *restrict bias,
     int beyond = 0;
     for (int l = 0; l < width; l += LINE) {
         int32_t wrong[LINE];
-        EACH wrong[c] = !(z[l + c] >= -LARGEST && z[l + c] <= LARGEST) & (bias[l + c] > (float)NO_CHILD);
+        EACH wrong[c] = !(z[l + c] >= -LARGEST && z[l + c] <= LARGEST) & (bias[l + c] > MISSING);
         for (int c = 0; c < LINE; c++) beyond |= wrong[c];
     }
     return beyond;
 }
 
-/* y = exp(x) for x <= 0, to 1e-15 relative, and no less than 1e-304: x is split into n log 2 + r, and exp(r) is its
+/* y = exp(x) for x <= 0, to 1e-15 relative, and no less than exp(-700): x is split into n log 2 + r, and exp(r) is its
    Taylor polynomial of degree 13. The number that is added to round to n leaves it in the lowest bits. */
 static ALWAYS void wide_exp(double *restrict y, const double *restrict x) {
     double shifted[LINE];
@@ -66,7 +68,7 @@ static CLONED void log_softmax(double *restrict log_p, const float *restrict z, 
         total += wide_sum(e);
     }
     total = log(total);
-    for (int c = 0; c < width; c++) log_p[c] = log_p[c] > NO_CHILD ? log_p[c] - total : -INFINITY;
+    for (int c = 0; c < width; c++) log_p[c] = log_p[c] > MISSING ? log_p[c] - total : -INFINITY;
 }
 
 /* log_softmax, with a share s of the probabilities from a higher temperature T = 3.
@@ -86,7 +88,7 @@ static CLONED void smoothed_log_softmax(double *restrict log_p, double *restrict
     flat = log(smoothing / flat);
     for (int c = 0; c < width; c++) {
         double x = flat + log_p[c] / 3.0 + log(1.0 + ratio * u[c] * u[c]);
-        log_p[c] = log_p[c] > NO_CHILD ? fmin(x, 0.0) : -INFINITY;
+        log_p[c] = log_p[c] > MISSING ? fmin(x, 0.0) : -INFINITY;
     }
 }
 
