@@ -679,5 +679,5 @@ def test_weights_are_not_ranked_where_a_node_alone_has_a_feature():
     weights = NodeWeights.of_sizes(np.array([1, 1]), np.array([2, 2]))
     for v in range(2):
         weights.fill(v, np.array([v], np.int32), np.ones((1, 2), np.float32), np.zeros(2, np.float32))
-    with pytest.raises(ValueError, match="a node has features that no node above it has"):
+    with pytest.raises(ValueError, match="a node has features that the node above it has not"):
         weights.ranked(tree, 2)
