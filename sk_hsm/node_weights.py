@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -86,35 +86,47 @@ class NodeWeights(FlatArrays):
 
         They can be searched. Of one source that needs no zeros, it is that.
         """
-        arities, n_inner = np.diff(tree.child_ptr), tree.n_inner
         sizes = np.choose(which, [np.diff(source.feature_ptr) for source in sources])
-        runs = np.flatnonzero(np.diff(which, prepend=-1))
         parts = [
-            sources[which[lo]].features[slice(*sources[which[lo]].feature_ptr[[lo, hi]])]
-            for lo, hi in pairwise([*runs, n_inner])
+            sources[i].features[sources[i].feature_ptr[lo] : sources[i].feature_ptr[hi]]
+            for i, lo, hi in runs_of(which)
         ]
         features, feature_ptr = np.concatenate([np.empty(0, np.int32), *parts]), offsets(sizes)
         above = nearest_with_features(sizes, tree.parents)
         words, word_ptr, is_loose = ranks(features, feature_ptr, above, n_features)
-        more = features_below(features, feature_ptr, above, is_loose) if is_loose.any() else {}
-        if len(sources) == 1 and not more:
+        more = features_below(features, feature_ptr, above, is_loose)
+        if more or len(sources) > 1:
+            out = cls.joined(sources, which, sizes, np.diff(tree.child_ptr), more)
+        else:
             [out] = sources
-            out.words, out.word_ptr = words, word_ptr
-            return out
-        for v, missing in more.items():
-            sizes[v] += len(missing)
-        out = cls.of_sizes(sizes, arities)
-        cuts = [v + i for v in more for i in range(2) if v + i < n_inner]
-        for lo, hi in pairwise([*np.union1d(runs, cuts).astype(int).tolist(), n_inner]):
-            if lo in more:
-                features, weights, bias = sources[which[lo]].node(lo, arities[lo])
-                zeros = np.zeros((len(more[lo]), arities[lo]), np.float32)
-                out.fill(lo, np.append(features, more[lo]), np.vstack([weights, zeros]), bias)
-            else:
-                out.copy_nodes(sources[which[lo]], lo, hi)
         if more:
             return out.ranked(tree, n_features)
         out.words, out.word_ptr = words, word_ptr
+        return out
+
+    @classmethod
+    def joined(
+        cls,
+        sources: Sequence[NodeWeights],
+        which: NDArray[np.intp],
+        sizes: NDArray[np.int64],
+        arities: NDArray[np.int64],
+        more: dict[int, NDArray[np.int32]],
+    ) -> NodeWeights:
+        """Each node's weights from one of some sources, without words; zeros for some with more features."""
+        sizes, alone = sizes.copy(), np.zeros(len(which), np.intp)
+        for v, missing in more.items():
+            sizes[v] += len(missing)
+            alone[v] = 1 + v  # so that it is a run
+        out = cls.of_sizes(sizes, arities)
+        for i, lo, hi in runs_of(which + len(sources) * alone):
+            source = sources[i % len(sources)]
+            if lo in more:
+                features, weights, bias = source.node(lo, arities[lo])
+                zeros = np.zeros((len(more[lo]), arities[lo]), np.float32)
+                out.fill(lo, np.append(features, more[lo]), np.vstack([weights, zeros]), bias)
+            else:
+                out.copy_nodes(source, lo, hi)
         return out
 
     def nested(self, tree: LabelTree, n_features: int) -> NodeWeights:
@@ -151,6 +163,13 @@ class NodeWeights(FlatArrays):
         block = self.lines[self.line_ptr[v] : self.line_ptr[v + 1]].reshape(len(features) + 1, -1)
         block[:], block[0] = 0, NO_CHILD
         block[0, : len(bias)], block[1:, : len(bias)] = bias, weights[order]
+
+
+def runs_of(numbers: NDArray[np.intp]) -> Iterator[tuple[int, int, int]]:
+    """Each number that stands once or more in a row, and where it begins and ends to do so."""
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    for lo, hi in pairwise([*starts.tolist(), len(numbers)]):
+        yield int(numbers[lo]), lo, hi
 
 
 def nearest_with_features(sizes: NDArray[np.int64], parents: NDArray[np.int32]) -> NDArray[np.int32]:

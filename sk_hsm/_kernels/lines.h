@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define LINE 16
+#define NO_CHILD (-1e30f) /* the bias, and the logit, of a child that is padding or has no rows */
 /* ALWAYS inline: left to the compiler, loops over rows take up to twice as long, depending on what else they hold */
 #if defined(_MSC_VER)
 #define restrict __restrict

@@ -13,15 +13,13 @@ from .ascent cimport Goal, Node, ascend
 from .priors cimport NO_PRIOR, Rows, guess
 
 cdef extern from "lines.h" nogil:
+    float NO_CHILD
     int line_width(int arity)
     void prefetch(const float* address)
 
 # rows that are fetched ahead of the one that is read
 cdef enum:
     AHEAD = 4
-
-# the bias of a child that is padding, or has no rows
-cdef float NO_CHILD = -1e30
 
 
 cdef int train_from_here(Node* node, double C, const Goal* goal, uint64_t seed, bint* done) noexcept nogil:

@@ -18,6 +18,7 @@ cdef extern from "packed.h" nogil:
 
 cdef extern from "lines.h" nogil:
     enum: LINE
+    float NO_CHILD
     int line_width(int arity)
     void prefetch(const float* address)
     void line_axpy(float* y, float a, const float* x)
@@ -29,7 +30,7 @@ cdef extern from "lines.h" nogil:
     )
 
 cdef extern from "softmax.h" nogil:
-    float NO_CHILD, MISSING
+    float MISSING
     bint is_beyond(const float* z, const float* bias, int width)
     void log_softmax(double* log_p, const float* z, int width)
     void smoothed_log_softmax(double* log_p, double* u, const float* z, int width, double smoothing)

@@ -8,9 +8,8 @@
 
 #include "lines.h"
 
-/* The logit of a child that does not exist, or has no rows; others are at least -LARGEST. Whatever is below
-   MISSING, or less the largest logit is, is of such a child. */
-#define NO_CHILD (-1e30f)
+/* Logits of children that exist, and have rows, are at least -LARGEST; below MISSING, as they are or less the
+   largest one, are those of the others, NO_CHILD. */
 #define MISSING (-1e29f)
 #define LARGEST 1e28f
 
