@@ -14,7 +14,7 @@ from ._version import __version__
 from .label_tree import LabelTree
 from .multi_index import SearchIndex
 from .node_vectors import NodeVectors, vector_offsets
-from .node_weights import LINE, NodeWeights, n_lines, nearest_with_features, offsets, word_offsets
+from .node_weights import LINE, NodeWeights, aligned, n_lines, nearest_with_features, offsets, word_offsets
 from .packed_weights import MARGIN, PackedWeights
 from .rescoring import Rescoring
 
@@ -93,6 +93,8 @@ def _unpack_model(
     _check_offsets(tree, weights)
     _check_sizes(tree, weights, n_features)
     kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights
+    if kind is NodeWeights:  # in place of what was read, which takes up no memory then
+        weights["lines"] = aligned(weights["lines"])
     return LabelTree._from_arrays(tree), kind(weights)
 
 

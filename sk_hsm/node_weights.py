@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ._kernels.ranks import rank_features
 from .label_tree import LabelTree
@@ -225,12 +225,21 @@ def features_below(
     return {v: missing for v, missing in more.items() if len(missing)}
 
 
-def aligned_empty(size: int, dtype: type = np.float32) -> NDArray:
+def aligned_empty(size: int, dtype: DTypeLike = np.float32) -> NDArray:
     """Uninitialised 1-D array that starts where a cache line does."""
     itemsize = np.dtype(dtype).itemsize
     memory = np.empty(size * itemsize + 64, dtype=np.uint8)
     skip = -memory.ctypes.data % 64
     return memory[skip : skip + size * itemsize].view(dtype)
+
+
+def aligned(array: NDArray) -> NDArray:
+    """The same values from where a cache line begins, so that none of their lines is in two; a map stays one."""
+    if array.ctypes.data % 64 == 0 or isinstance(array, np.memmap):
+        return array
+    out = aligned_empty(array.size, array.dtype).reshape(array.shape)
+    out[...] = array
+    return out
 
 
 def offsets(sizes: NDArray[np.int64]) -> NDArray[np.int64]:

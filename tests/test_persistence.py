@@ -116,6 +116,12 @@ def test_weights_stay_on_disk_with_mmap_mode(fitted, tmp_path, mode):
     assert_same(joblib.load(tmp_path / "model.joblib"), fitted)
 
 
+@every_copy
+def test_lines_of_a_copy_in_memory_are_cache_lines(copy_of):
+    for _ in range(8):  # an allocator may give such memory anyway
+        assert copy_of(fit()).node_weights_.lines.ctypes.data % 64 == 0
+
+
 def test_mmap_of_a_compressed_file_is_read_into_memory(fitted, tmp_path):
     joblib.dump(fitted, tmp_path / "model.joblib", compress=3)
     with pytest.warns(UserWarning, match="mmap_mode"):

@@ -5,34 +5,32 @@ Their specification is the function of the same name in ``reference``.
 """
 from libc.math cimport INFINITY, exp, log, log1p
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
-from libc.string cimport memcpy
+from libc.stdlib cimport calloc, free, malloc
 
-from .paths cimport Candidate, Heap, better, pop, push
-from .scores cimport Model, Query, children_log_proba, close_model, open_model, start_row
+from .frontiers cimport Frontier, Line, clear, close_frontier, offer_children, open_node, take
+from .heaps cimport Candidate, Heap, better, pop, push, replace
+from .scores cimport Model, Query, close_model, open_model, start_row
+
+cdef extern from "lines.h" nogil:
+    enum: LINE
 
 # the most that rounding can put between a class and the bound of those not yet seen
 cdef double ROUNDING = 1e-12
 
 
 cdef struct Memory:
-    # the log-probabilities of the children of each node that was opened for the row at
-    # hand: the entries from at[node] on, -1 for other nodes; and the numbers of the lists
-    # of the features found there
-    int64_t* at
-    int32_t* lists
+    # of each node that was opened for the row at hand the first of its lines in the tree's
+    # frontier, -1 for other nodes
+    Py_ssize_t* at
     int32_t* opened
     Py_ssize_t n_opened
-    double* log_p
-    Py_ssize_t size
-    Py_ssize_t capacity
 
 
 cdef struct Forest:
     int n_trees
     Model* models
     Memory* memories
-    Heap* frontiers
+    Frontier* frontiers
     # scratch: the path to a class
     int32_t* path
 
@@ -48,29 +46,32 @@ cdef struct Answers:
     Py_ssize_t* seen_by
 
 
-cdef int remember(Forest* f, int t, Query* x, int32_t node) noexcept nogil:
-    """Open a node of tree t, if it is not open; -1 where memory runs out."""
+cdef Line* line_of(Forest* f, int t, int32_t node) noexcept nogil:
+    """Of an opened node's child."""
     cdef Model* m = &f.models[t]
+    return f.frontiers[t].lines + f.memories[t].at[m.parents[node]] + m.positions[node] // LINE
+
+
+cdef int remember(Forest* f, int t, Query* x, int32_t node, double log_p) noexcept nogil:
+    """Open a node of tree t, if it is not open; -1 where memory runs out."""
     cdef Memory* memory = &f.memories[t]
-    cdef int arity = m.child_ptr[node + 1] - m.child_ptr[node]
-    cdef int above = memory.lists[m.parents[node]] if node > 0 else 0
-    cdef double* grown
     if memory.at[node] >= 0:
         return 0
-    if memory.size + arity > memory.capacity:
-        grown = <double*>realloc(memory.log_p, 2 * (memory.size + arity) * sizeof(double))
-        if grown == NULL:
-            return -1
-        memory.log_p, memory.capacity = grown, 2 * (memory.size + arity)
-    memory.lists[node] = children_log_proba(m, x, node, above)
-    if memory.lists[node] < 0:
+    memory.at[node] = open_node(
+        &f.frontiers[t], &f.models[t], x, node, log_p, line_of(f, t, node).above if node > 0 else 0
+    )
+    if memory.at[node] < 0:
         return -1
-    memcpy(memory.log_p + memory.size, m.log_p, arity * sizeof(double))
-    memory.at[node] = memory.size
-    memory.size += arity
     memory.opened[memory.n_opened] = node
     memory.n_opened += 1
     return 0
+
+
+cdef int follow(Forest* f, int t, Query* x, int32_t node, double log_p) noexcept nogil:
+    """Open a node of tree t, and let its children be taken; -1 where memory runs out."""
+    if remember(f, t, x, node, log_p) < 0:
+        return -1
+    return offer_children(&f.frontiers[t], &f.models[t], node, f.memories[t].at[node], -INFINITY)
 
 
 cdef int start(Forest* f, Query* x) noexcept nogil:
@@ -80,8 +81,9 @@ cdef int start(Forest* f, Query* x) noexcept nogil:
     for t in range(f.n_trees):
         for i in range(f.memories[t].n_opened):
             f.memories[t].at[f.memories[t].opened[i]] = -1
-        f.memories[t].n_opened = f.memories[t].size = f.frontiers[t].size = 0
-        if start_row(&f.models[t], x) < 0 or push(&f.frontiers[t], Candidate(0, 0, 0)) < 0:
+        f.memories[t].n_opened = 0
+        clear(&f.frontiers[t])
+        if start_row(&f.models[t], x) < 0 or follow(f, t, x, 0, 0) < 0:
             return -1
     return 0
 
@@ -99,9 +101,9 @@ cdef int class_log_proba(Forest* f, int t, Query* x, int32_t label, double* log_
     while depth > 0:
         depth -= 1
         node = f.path[depth]
-        if remember(f, t, x, m.parents[node]) < 0:
+        if remember(f, t, x, m.parents[node], log_p[0]) < 0:
             return -1
-        log_p[0] += f.memories[t].log_p[f.memories[t].at[m.parents[node]] + m.positions[node]]
+        log_p[0] = line_of(f, t, node).log_p[m.positions[node] % LINE]
     return 0
 
 
@@ -126,11 +128,11 @@ cdef int offer_class(Forest* f, Query* x, int32_t label, Answers* answers) noexc
     if item.log_p >= answers.likely and answers.n_found < answers.n_likely:
         answers.k += answers.n_found > 0
         answers.n_found += 1
-    if answers.best.size == answers.k:
-        if not better(item, answers.best.items[0]):
-            return 0
-        pop(&answers.best)
-    return push(&answers.best, item)
+    if answers.best.size < answers.k:
+        return push(&answers.best, item)
+    if better(item, answers.best.items[0]):
+        replace(&answers.best, item)
+    return 0
 
 
 cdef int likeliest(Forest* f, double* bound) noexcept nogil:
@@ -139,8 +141,8 @@ cdef int likeliest(Forest* f, double* bound) noexcept nogil:
     cdef int t, best = -1
     bound[0] = 0
     for t in range(f.n_trees):
-        if f.frontiers[t].size > 0:
-            p = exp(f.frontiers[t].items[0].log_p)
+        if f.frontiers[t].heap.size > 0:
+            p = exp(f.frontiers[t].heap.items[0].log_p)
             bound[0] += p / f.n_trees
             if p > most:
                 most, best = p, t
@@ -160,29 +162,25 @@ cdef bint is_decided(double bound, Answers* answers) noexcept nogil:
 cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept nogil:
     """Follow the tree with the most probable open end until the answers are decided."""
     cdef Candidate node
-    cdef Model* m
-    cdef int32_t c
-    cdef double bound = 0, log_p
+    cdef int32_t label
+    cdef double bound = 0
     cdef int t
+    if f.models[0].n_inner == 0:  # of one class the root is the leaf
+        return offer_class(f, x, 0, answers)
     if start(f, x) < 0:
         return -1
     while True:
         t = likeliest(f, &bound)
         if t < 0 or is_decided(bound, answers):
             return 0
-        m = &f.models[t]
-        node = pop(&f.frontiers[t])
-        if node.node >= m.n_inner:
-            if answers.seen_by[node.node - m.n_inner] != row + 1:
-                answers.seen_by[node.node - m.n_inner] = row + 1
-                if offer_class(f, x, node.node - m.n_inner, answers) < 0:
-                    return -1
-            continue
-        if remember(f, t, x, node.node) < 0:
-            return -1
-        for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
-            log_p = node.log_p + f.memories[t].log_p[f.memories[t].at[node.node] + c]
-            if push(&f.frontiers[t], Candidate(log_p, m.children[m.child_ptr[node.node] + c], 0)) < 0:
+        node = take(&f.frontiers[t])
+        label = node.node - f.models[t].n_inner
+        if label < 0:
+            if follow(f, t, x, node.node, node.log_p) < 0:
+                return -1
+        elif answers.seen_by[label] != row + 1:
+            answers.seen_by[label] = row + 1
+            if offer_class(f, x, label, answers) < 0:
                 return -1
 
 
@@ -204,16 +202,15 @@ cdef int open_forest(Forest* f, models) except -1:
     f.n_trees = len(models)
     f.models = <Model*>calloc(f.n_trees, sizeof(Model))
     f.memories = <Memory*>calloc(f.n_trees, sizeof(Memory))
-    f.frontiers = <Heap*>calloc(f.n_trees, sizeof(Heap))
+    f.frontiers = <Frontier*>calloc(f.n_trees, sizeof(Frontier))
     f.path = <int32_t*>malloc((max(tree.max_depth for tree, *_ in models) + 1) * sizeof(int32_t))
     if f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL:
         raise MemoryError(f"no memory to search {f.n_trees} trees")
     for t, (tree, weights, smoothing) in enumerate(models):
         open_model(&f.models[t], tree, weights, smoothing)
-        f.memories[t].at = <int64_t*>malloc((f.models[t].n_inner + 1) * sizeof(int64_t))
-        f.memories[t].lists = <int32_t*>malloc((f.models[t].n_inner + 1) * sizeof(int32_t))
+        f.memories[t].at = <Py_ssize_t*>malloc((f.models[t].n_inner + 1) * sizeof(Py_ssize_t))
         f.memories[t].opened = <int32_t*>malloc((f.models[t].n_inner + 1) * sizeof(int32_t))
-        if f.memories[t].at == NULL or f.memories[t].lists == NULL or f.memories[t].opened == NULL:
+        if f.memories[t].at == NULL or f.memories[t].opened == NULL:
             raise MemoryError(f"no memory to search a tree of {f.models[t].n_inner} inner nodes")
         for i in range(f.models[t].n_inner):
             f.memories[t].at[i] = -1
@@ -227,11 +224,9 @@ cdef void close_forest(Forest* f) noexcept nogil:
             close_model(&f.models[t])
         if f.memories != NULL:
             free(f.memories[t].at)
-            free(f.memories[t].lists)
             free(f.memories[t].opened)
-            free(f.memories[t].log_p)
         if f.frontiers != NULL:
-            free(f.frontiers[t].items)
+            close_frontier(&f.frontiers[t])
     free(f.models)
     free(f.memories)
     free(f.frontiers)

@@ -8,60 +8,18 @@ the same bits whichever method asks for it.
 """
 from libc.math cimport INFINITY, exp
 from libc.stdint cimport int32_t, int64_t
-from libc.stdlib cimport free, malloc, realloc
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
 
+from .frontiers cimport Frontier, clear, close_frontier, offer_children, open_node, take
+from .heaps cimport Candidate, Heap, better, pop, push, replace
 from .scores cimport Model, Query, children_log_proba, close_model, open_model, start_row
 
 
-cdef bint better(Candidate a, Candidate b) noexcept nogil:
-    """The order of answers: the more probable first, ties by node."""
-    if a.log_p == b.log_p:
-        return a.node < b.node
-    return a.log_p > b.log_p
-
-
-cdef int push(Heap* heap, Candidate item) noexcept nogil:
-    """Return -1 where memory runs out."""
-    cdef Py_ssize_t at = heap.size, up
-    cdef Candidate* grown
-    if at == heap.capacity:
-        grown = <Candidate*>realloc(heap.items, 2 * (at + 32) * sizeof(Candidate))
-        if grown == NULL:
-            return -1
-        heap.items = grown
-        heap.capacity = 2 * (at + 32)
-    heap.size += 1
-    while at > 0:
-        up = (at - 1) // 2
-        if better(item, heap.items[up]) == heap.worst_first:
-            break
-        heap.items[at] = heap.items[up]
-        at = up
-    heap.items[at] = item
-    return 0
-
-
-cdef Candidate pop(Heap* heap) noexcept nogil:
-    cdef Candidate head = heap.items[0], item
-    cdef Py_ssize_t at = 0, down
-    heap.size -= 1
-    item = heap.items[heap.size]
-    while 2 * at + 1 < heap.size:
-        down = 2 * at + 1
-        if down + 1 < heap.size:
-            down += better(heap.items[down + 1], heap.items[down]) != heap.worst_first
-        if better(heap.items[down], item) == heap.worst_first:
-            break
-        heap.items[at] = heap.items[down]
-        at = down
-    heap.items[at] = item
-    return head
-
-
 cdef struct Search:
-    # inner nodes still to be opened; the next level's (beam only); the k best leaves
-    Heap frontier
-    Heap next_level
+    # what can be opened; the next level's (beam only); the k best leaves
+    Frontier frontier
+    Frontier next_level
     Heap best
     Py_ssize_t k
     double floor
@@ -87,63 +45,48 @@ cdef int offer_leaf(Search* search, Candidate leaf) noexcept nogil:
     if search.best.size < search.k:
         return push(&search.best, leaf)
     if better(leaf, search.best.items[0]):
-        pop(&search.best)
-        return push(&search.best, leaf)
+        replace(&search.best, leaf)
     return 0
 
 
-cdef int open_node(Model* m, Query* x, Search* search, Heap* inner, Candidate node) noexcept nogil:
-    """Offer the node's leaves, and put its inner children that can still matter on a heap."""
-    cdef const int32_t* children = m.children + m.child_ptr[node.node]
-    cdef int32_t c
-    cdef Candidate child
-    cdef double least = bar(search)
-    child.above = children_log_proba(m, x, node.node, node.above)
-    if child.above < 0:
-        return -1
-    for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):
-        child.log_p, child.node = node.log_p + m.log_p[c], children[c]
-        if child.log_p < least:
-            continue
-        if child.node >= m.n_inner:
-            if offer_leaf(search, child) < 0:
-                return -1
-            least = bar(search)
-        elif push(inner, child) < 0:
-            return -1
-    return 0
+cdef int follow(Model* m, Query* x, Frontier* frontier, Candidate node, int above, double least) noexcept nogil:
+    """Open a node, and let its children be taken that can be among the answers."""
+    cdef Py_ssize_t first = open_node(frontier, m, x, node.node, node.log_p, above)
+    return -1 if first < 0 else offer_children(frontier, m, node.node, first, least)
 
 
 cdef int start(Model* m, Query* x, Search* search) noexcept nogil:
     """Begin at the root, which in a tree of one class is a leaf."""
     cdef Candidate root = Candidate(0, 0, 0)
-    search.frontier.size = 0
+    clear(&search.frontier)
     if start_row(m, x) < 0:
         return -1
-    return push(&search.frontier, root) if m.n_inner > 0 else offer_leaf(search, root)
+    return follow(m, x, &search.frontier, root, 0, bar(search)) if m.n_inner > 0 else offer_leaf(search, root)
 
 
-cdef int search_best_first(Model* m, Query* x, Search* search) noexcept nogil:
-    """Open the most probable node until none can hold an answer."""
+cdef int search_level(Model* m, Query* x, Search* search, Frontier* below, Py_ssize_t most) noexcept nogil:
+    """Take nodes until none can lead to an answer, and open so many of them: what is below goes to a frontier."""
+    cdef Frontier* frontier = &search.frontier
     cdef Candidate node
-    while search.frontier.size > 0:
-        node = pop(&search.frontier)
-        if node.log_p < bar(search):
-            break
-        if open_node(m, x, search, &search.frontier, node) < 0:
-            return -1
+    while frontier.heap.size > 0 and frontier.heap.items[0].log_p >= bar(search):
+        node = take(frontier)
+        if node.node >= m.n_inner:
+            if offer_leaf(search, node) < 0:
+                return -1
+        elif most > 0:
+            most -= 1
+            if follow(m, x, below, node, frontier.lines[node.origin].above, bar(search)) < 0:
+                return -1
     return 0
 
 
 cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) noexcept nogil:
     """Level by level, open the beam_width most probable nodes only."""
-    cdef Py_ssize_t opened
-    cdef Heap swap
-    while search.frontier.size > 0:
-        for opened in range(min(beam_width, search.frontier.size)):
-            if open_node(m, x, search, &search.next_level, pop(&search.frontier)) < 0:
-                return -1
-        search.frontier.size = 0
+    cdef Frontier swap
+    while search.frontier.heap.size > 0:
+        clear(&search.next_level)
+        if search_level(m, x, search, &search.next_level, beam_width) < 0:
+            return -1
         swap = search.frontier
         search.frontier = search.next_level
         search.next_level = swap
@@ -184,8 +127,8 @@ def top_k(
     cdef Py_ssize_t i, width = classes.shape[1]
     cdef int status = 0
     open_model(&m, tree, weights, smoothing)
-    search.frontier = search.next_level = Heap(NULL, 0, 0, False)
-    search.best = Heap(NULL, 0, 0, True)
+    memset(&search, 0, sizeof(Search))
+    search.best.worst_first = True
     search.floor, search.likely, search.n_likely = min_log_proba, likely, n_likely
     with nogil:
         for i in range(classes.shape[0]):
@@ -195,12 +138,12 @@ def top_k(
             if status == 0 and beam_width > 0:
                 status = search_beam(&m, &x, &search, beam_width)
             elif status == 0:
-                status = search_best_first(&m, &x, &search)
+                status = search_level(&m, &x, &search, &search.frontier, m.n_inner)
             if status < 0:
                 break
             write_answers(&m, &search, width, &classes[i, 0], &log_proba[i, 0])
-        free(search.frontier.items)
-        free(search.next_level.items)
+        close_frontier(&search.frontier)
+        close_frontier(&search.next_level)
         free(search.best.items)
         close_model(&m)
     if status < 0:
@@ -236,9 +179,9 @@ def all_log_proba(
             while size > 0:
                 size -= 1
                 node = stack[size]
-                m.found.n = node.above + 1  # other lists are of nodes that are done
-                child.above = children_log_proba(&m, &x, node.node, node.above)
-                if child.above < 0:
+                m.found.n = node.origin + 1  # other lists are of nodes that are done
+                child.origin = children_log_proba(&m, &x, node.node, node.origin)
+                if child.origin < 0:
                     status = -1
                     break
                 for c in range(m.child_ptr[node.node + 1] - m.child_ptr[node.node]):

@@ -7,7 +7,7 @@ from libc.math cimport INFINITY, exp, fabs, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 
-from .paths cimport Candidate, better
+from .heaps cimport Candidate, better
 from .vectors cimport dot
 
 cdef extern from "lines.h" nogil:

@@ -7,7 +7,7 @@ from libc.math cimport INFINITY, exp, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
-from .paths cimport Candidate, Heap, better, pop, push
+from .heaps cimport Candidate, Heap, better, pop, push, replace
 from .sampling cimport Sampler, close_sampler, open_sampler, weigh
 from .vectors cimport VectorLoops, dot, log_sum_exp, vector_loops
 
@@ -38,8 +38,7 @@ cdef int offer(Heap* best, Py_ssize_t k, double score, int32_t label) noexcept n
     if best.size < k:
         return push(best, one)
     if better(one, best.items[0]):
-        pop(best)
-        return push(best, one)
+        replace(best, one)
     return 0
 
 
