@@ -234,7 +234,7 @@ def aligned_empty(size: int, dtype: DTypeLike = np.float32) -> NDArray:
 
 
 def aligned(array: NDArray) -> NDArray:
-    """The same values from where a cache line begins, so that none of their lines is in two; a map stays one."""
+    """The same values from where a cache line begins, so that no line is in two of them; a map stays one."""
     if array.ctypes.data % 64 == 0 or isinstance(array, np.memmap):
         return array
     out = aligned_empty(array.size, array.dtype).reshape(array.shape)

@@ -148,7 +148,7 @@ class Search:
         self, problem: Problem, trials: list[Trial], level_of_depth: NDArray, move_C: bool, n_jobs: int | None
     ) -> None:
         tol = TOL_EXACT if problem.is_small else problem.tol
-        self.problem = replace(problem, tol=tol, max_iter=min(problem.max_iter, MAX_PASSES))
+        self.problem = problem.with_goal(tol, min(problem.max_iter, MAX_PASSES))
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
         self.level_of_depth = level_of_depth
         n_levels = int(level_of_depth.max()) + 1
@@ -174,7 +174,7 @@ class Search:
         """Which of the scales gives a prior alone the least log-loss, over the small levels."""
         if prior == "none":
             return 0.0
-        untrained = replace(self.problem, max_iter=0)
+        untrained = self.problem.with_goal(self.problem.tol, 0)
         losses = self._by_level([Penalty(1.0, prior, scale) for scale in self.scales], self.small, untrained)
         return self.scales[np.argmin(losses[:, self.small].sum(axis=1))]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -48,6 +49,13 @@ class Problem:
     seed: int
     penalties: Penalties = field(default_factory=lambda: Penalties.of_nodes([]))
     earlier: NodeWeights | None = None  # what training starts from, and the penalty pulls towards
+
+    def with_goal(self, tol: float, max_iter: int) -> Problem:
+        """The same, with what is known of its rows, which is found out once: now at the latest."""
+        _ = self.csr, self.square_norms, self.smoothing, self.row_ranges
+        other = copy(self)
+        other.tol, other.max_iter = tol, max_iter
+        return other
 
     @cached_property
     def csr(self) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
@@ -163,7 +171,7 @@ def fit_nodes(
         nodes = nodes[np.argsort(problem.newton_work[nodes], kind="stable")]
         nodes = nodes[np.cumsum(problem.newton_work[nodes]) <= NEWTON_BUDGET]
     if len(nodes):
-        centre = ascend_nodes(replace(problem, max_iter=0), n_jobs, progress, nodes).weights
+        centre = ascend_nodes(problem.with_goal(problem.tol, 0), n_jobs, progress, nodes).weights
         with one_blas_thread():
             for v in nodes.tolist():
                 fit.converged[v] = finish_by_newton(problem, v, centre, fit.weights, fit.converged[v])
