@@ -80,7 +80,7 @@ cdef double similarity(const Centroids* c, const Row* row, int32_t label) noexce
             total += row.values[j] * values[row.indices[j]]
     elif n > LONG * row.n:
         for j in range(row.n):
-            size = n - i
+            i, size = 0, n  # not from where the last was found, so that searches overlap
             while size > 1:  # without a branch: either half is as likely
                 half = size // 2
                 i += half * (features[i + half - 1] < row.indices[j])
