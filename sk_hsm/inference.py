@@ -57,34 +57,21 @@ def top_k(
     log_proba = np.empty((X.shape[0], k))
 
     def run(lo: int, hi: int, rows: Rows) -> None:
-        answers = classes[lo:hi], log_proba[lo:hi]
-        if rescoring is None or beam_width is not None:  # a beam may not have all that are likely
-            _search(models, rows, min_log_proba, beam_width, 0, 0.0, *answers)
-            return
-        # the best is one of those that are scored again, and k - 1 others can be among the answers
-        found = _wide_answers(hi - lo, rescoring.most + k - 1)
-        floor = min(min_log_proba, rescoring.least)
-        _search(models, rows, floor, None, rescoring.most, rescoring.least, *found)
-        rescoring.apply(rows, *found)
-        for answer, of_found in zip(answers, found, strict=True):
-            answer[:] = of_found[:, :k]
-        classes[lo:hi][log_proba[lo:hi] < min_log_proba] = -1
-        log_proba[lo:hi][log_proba[lo:hi] < min_log_proba] = -np.inf
+        # a beam may not have all that are likely
+        again = rescoring if beam_width is None else None
+        _search(models, rows, min_log_proba, beam_width, again, classes[lo:hi], log_proba[lo:hi])
 
-    _over_chunks(X, n_jobs, run, 0 if rescoring is None else 12 * (rescoring.most + k))
+    _over_chunks(X, n_jobs, run)
     return classes, log_proba
 
 
 def _rescored(models: Models, rows: Rows, rescoring: Rescoring) -> Answers:
     """The classes that are scored again, and their new log-probabilities; -1 and -inf for no more."""
-    answers = _wide_answers(len(rows[0]) - 1, rescoring.most)
-    _search(models, rows, rescoring.least, None, rescoring.most, rescoring.least, *answers)
+    shape = len(rows[0]) - 1, rescoring.most
+    answers = np.empty(shape, dtype=np.int32), np.empty(shape)
+    _search(models, rows, rescoring.least, None, None, *answers)
     rescoring.apply(rows, *answers)
     return answers
-
-
-def _wide_answers(n_rows: int, width: int) -> Answers:
-    return np.empty((n_rows, width), dtype=np.int32), np.empty((n_rows, width))
 
 
 def _search(
@@ -92,17 +79,14 @@ def _search(
     rows: Rows,
     min_log_proba: float,
     beam_width: int | None,
-    n_likely: int,
-    likely: float,
+    rescoring: Rescoring | None,
     classes: NDArray[np.int32],
     log_proba: NDArray[np.float64],
 ) -> None:
-    """What the trees say: likely classes, up to n_likely, and as many others as answers leave room for."""
-    limits, answers = (n_likely, likely), (classes, log_proba)
     if len(models) > 1:
-        forests.average_top_k(models, *rows, min_log_proba, *limits, *answers)
+        forests.average_top_k(models, *rows, min_log_proba, rescoring, classes, log_proba)
     else:
-        paths.top_k(*models[0], *rows, min_log_proba, beam_width or 0, *limits, *answers)
+        paths.top_k(*models[0], *rows, min_log_proba, beam_width or 0, rescoring, classes, log_proba)
 
 
 def sparse_proba(

@@ -155,8 +155,8 @@ class Rescoring(FlatArrays):
         classes: NDArray[np.int32],
         log_proba: NDArray[np.float64],
     ) -> None:
-        """Score a tree's answers again, in place, and put them in order."""
-        rescore(self, *rows, self.power, self.weight, self.most, self.least, classes, log_proba)
+        """Score a tree's likely classes again, in place, and put them in order."""
+        rescore(self, *rows, classes, log_proba)
 
 
 def class_similarities(

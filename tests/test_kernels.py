@@ -177,16 +177,35 @@ def log_proba_of(module, tree, *args):
     return out
 
 
-def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0, n_likely=0, likely=0.0):
-    shape = (len(args[3]) - 1, k + max(n_likely - 1, 0))
+def top_k_of(module, args, k, min_log_proba=-np.inf, beam_width=0, rescored=None):
+    shape = (len(args[3]) - 1, k)
     classes, log_proba = np.full(shape, -7, np.int32), np.full(shape, np.nan)
-    module.top_k(*args, min_log_proba, beam_width, n_likely, likely, classes, log_proba)
+    module.top_k(*args, min_log_proba, beam_width, rescored, classes, log_proba)
     return classes, log_proba
 
 
 def assert_log_proba_close(actual, expected):
     """Sums of float32 along a path; -inf where, and only where, it is expected."""
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def assert_answers(classes, log_proba, of_all, rows, min_log_proba, rescored):
+    """They are the best of all classes, of which the likely ones have been scored again."""
+    every = np.tile(np.arange(of_all.shape[1], dtype=np.int32), (len(of_all), 1))
+    if rescored is not None:
+        order = np.lexsort((every, -of_all))
+        likely = order[:, : rescored.most].astype(np.int32)
+        before = np.take_along_axis(of_all, likely, axis=1)
+        is_likely = before >= rescored.least
+        likely, before = np.where(is_likely, likely, -1), np.where(is_likely, before, -np.inf)
+        rescoring.rescore(rescored, *rows, likely, before)
+        of_all = of_all.copy()
+        for row, found, log_p in zip(of_all, likely, before, strict=True):
+            row[found[found >= 0]] = log_p[found >= 0]
+    for a, b in zip(
+        (classes, log_proba), sorted_classes(of_all, classes.shape[1], min_log_proba), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
 
 
 # -- rescoring.pyx ----------------------------------------------------------
@@ -212,14 +231,19 @@ def random_similarities(rng, n_classes, n_features, is_white):
     return Rescoring(arrays)
 
 
+def random_rescoring(rng, n_classes, n_features, most, least):
+    similarities = random_similarities(rng, n_classes, n_features, rng.random() < 0.5)
+    return similarities.with_coefficients(0.7, 2.0).with_reach(most, least, 0.0)
+
+
 @settings(max_examples=80, deadline=None)
 @given(
     SEEDS, st.booleans(), st.booleans(), st.sampled_from([1, 3, 20, 300]), st.integers(1, 30),
-    st.integers(1, 8), st.sampled_from([1e-20, 1.0, 1e30]),
+    st.sampled_from([1e-20, 1.0, 1e30]),
 )  # fmt: skip
-def test_rescore(seed, is_white, is_full, n_features, n_classes, most, scale):
+def test_rescore(seed, is_white, is_full, n_features, n_classes, scale):
     rng = np.random.default_rng(seed)
-    centroids = random_similarities(rng, n_classes, n_features, is_white)
+    centroids = random_similarities(rng, n_classes, n_features, is_white).with_coefficients(0.7, 2.0)
     rows = random_rows(rng, 6, n_features)
     if is_full:
         rows = full_csr(rng.normal(size=(6, n_features)).astype(np.float32))
@@ -238,7 +262,7 @@ def test_rescore(seed, is_white, is_full, n_features, n_classes, most, scale):
             data = (rows[2] * np.float32(scale)) if module is rescoring else rows[2]
         else:
             data = rows[2]
-        module.rescore(centroids, *rows[:2], data, 0.7, 2.0, most, -3.0, *results[-1])
+        module.rescore(centroids, *rows[:2], data, *results[-1])
     (actual, actual_log_p), (expected, expected_log_p) = results
     np.testing.assert_allclose(actual_log_p, expected_log_p, rtol=1e-4, atol=1e-4)
     # answers that are equal but for rounding may change places
@@ -256,41 +280,37 @@ def test_rescore(seed, is_white, is_full, n_features, n_classes, most, scale):
 @given(
     SEEDS, st.integers(1, 4), st.integers(1, 40), st.sampled_from([2, 5, 17]),
     st.integers(1, 8), st.sampled_from([-np.inf, -3.0, -0.5]), st.sampled_from([0.0, 0.1, 3.0, 300.0]),
-    st.sampled_from([(0, 0.0), (1, -2.0), (4, -3.0), (50, -4.0)]), st.sampled_from([0.0, 0.01]),
+    st.sampled_from([None, (1, -2.0), (4, -3.0), (50, -4.0)]), st.sampled_from([0.0, 0.01]),
 )  # fmt: skip
-def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale, likely, smoothing):
+def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale, reach, smoothing):
     rng = np.random.default_rng(seed)
     models = []
     for _ in range(n_trees):
         tree = random_tree(rng, rng.choice(TREES), n_classes, arity)
         models.append((tree, random_weights(rng, tree, 20, scale=scale, p_dead=0.1), smoothing))
-    drawn, k = random_rows(rng, 5, 20), min(k, n_classes)
-    width = k + max(likely[0] - 1, 0)
+    rows, k = random_rows(rng, 5, 20), min(k, n_classes)
+    rescored = reach and random_rescoring(rng, n_classes, 20, *reach)
     results = []
     for module in (forests, reference):
-        results.append((np.full((5, width), -7, np.int32), np.full((5, width), np.nan)))
-        module.average_top_k(models, *drawn, min_log_proba, *likely, *results[-1])
-    (classes, log_proba), (expected, expected_log_proba) = results
-    # rounding decides whether it is answered
-    near = expected_log_proba < max(min_log_proba, likely[1] if likely[0] else -np.inf) + 1e-4 * max(1, scale)
-    log_proba_seen, expected_seen = (np.where(near, 0, x) for x in (log_proba, expected_log_proba))
-    # logits are float32, and grow with the scale
-    np.testing.assert_allclose(log_proba_seen, expected_seen, rtol=1e-5, atol=1e-5 * max(1, scale))
-    # and to the last bit what the other kernels give
+        results.append((np.full((5, k), -7, np.int32), np.full((5, k), np.nan)))
+        module.average_top_k(models, *rows, min_log_proba, rescored, *results[-1])
+    (classes, log_proba), (_, expected_log_proba) = results
+    # to the last bit what the other kernels give
     total = np.full((5, n_classes), -np.inf)
     for model in models:
         log_p = np.zeros((5, n_classes))
-        paths.all_log_proba(*model, *drawn, log_p)
+        paths.all_log_proba(*model, *rows, log_p)
         forests.add_log_proba(log_p, total)
     total -= np.log(n_trees)
-    for i in range(5):
-        best = np.argsort(-total[i], kind="stable")
-        best = best[total[i, best] >= min_log_proba]
-        n_found = min(np.count_nonzero(total[i, best] >= likely[1]), likely[0])
-        best = best[: k + max(n_found - 1, 0)]
-        np.testing.assert_array_equal(classes[i, : len(best)], best)
-        np.testing.assert_array_equal(log_proba[i, : len(best)], total[i, best])
-        assert (classes[i, len(best) :] == -1).all() and (log_proba[i, len(best) :] == -np.inf).all()
+    assert_answers(classes, log_proba, total, rows, min_log_proba, rescored)
+    # and nearly what the formula does; logits are float32, and grow with the scale
+    near = 1e-4 * max(1, scale)
+    bounds = [min_log_proba] + ([] if reach is None else [reach[1]])
+    finite = total[total > -np.inf]
+    if all(np.all(np.abs(finite - bound) > near) for bound in bounds):
+        is_unsure = expected_log_proba < min_log_proba + near  # rounding decides whether it is answered
+        after = np.where(is_unsure, log_proba, expected_log_proba)
+        np.testing.assert_allclose(log_proba, after, rtol=1e-4, atol=near)
 
 
 @settings(max_examples=40, deadline=None)
@@ -911,16 +931,12 @@ def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, smoothing, 
     floor = data.draw(st.sampled_from([-np.inf, -1.0, 0.0, float(log_proba[0, 0])]))
     for a, b in zip(top_k_of(paths, args, k, floor), sorted_classes(log_proba, k, floor), strict=True):
         np.testing.assert_array_equal(a, b)
-    # likely ones beyond these
-    n_likely = data.draw(st.integers(1, n_classes + 2))
-    likely = data.draw(st.sampled_from([-0.5, -2.0, -5.0, float(log_proba[0, 0])]))
-    answers = top_k_of(paths, args, k, floor, 0, n_likely, likely)
-    for i, row in enumerate(log_proba):
-        n_found = min(np.count_nonzero(row[row >= floor] >= likely), n_likely)
-        n = min(k + max(n_found - 1, 0), n_classes)
-        for a, b in zip(answers, sorted_classes(row[None], n, floor), strict=True):
-            np.testing.assert_array_equal(a[i, :n], b[0])
-        assert (answers[0][i, n:] == -1).all() and (answers[1][i, n:] == -np.inf).all()
+    # some of which are scored again
+    rng = np.random.default_rng(seed)
+    least = data.draw(st.sampled_from([-0.5, -2.0, -5.0, float(log_proba[0, 0])]))
+    rescored = random_rescoring(rng, n_classes, 10, data.draw(st.integers(1, n_classes + 2)), least)
+    answers = top_k_of(paths, args, k, floor, 0, rescored)
+    assert_answers(*answers, log_proba, args[3:], floor, rescored)
 
 
 @CASES
@@ -928,7 +944,8 @@ def test_top_k_is_all_log_proba_sorted(seed, kind, n_classes, arity, smoothing, 
 @pytest.mark.parametrize("beam_width", [0, 1, 3, N_CLASSES])
 def test_top_k(kind, arity, smoothing, k, beam_width):
     args = model(2, kind, N_CLASSES, arity, smoothing, n_rows=8)
-    for how in ((-np.inf, beam_width), (-4.0, beam_width), (-np.inf, beam_width, 7, -3.0)):
+    rescored = random_rescoring(np.random.default_rng(2), N_CLASSES, 30, 7, -3.0)
+    for how in ((-np.inf, beam_width), (-4.0, beam_width), (-np.inf, 0, rescored)):
         classes, log_proba = top_k_of(paths, args, k, *how)
         expected_classes, expected = top_k_of(reference, args, k, *how)
         np.testing.assert_array_equal(classes, expected_classes)

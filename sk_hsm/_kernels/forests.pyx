@@ -6,9 +6,12 @@ Their specification is the function of the same name in ``reference``.
 from libc.math cimport INFINITY, exp, log, log1p
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
+from .answers cimport Answers, close_answers, needed, offer, open_answers, write_answers
 from .frontiers cimport Frontier, Line, clear, close_frontier, offer_children, open_node, take
-from .heaps cimport Candidate, Heap, better, pop, push, replace
+from .heaps cimport Candidate
+from .rescoring cimport Rescorer, close_rescorer, open_rescorer, settle
 from .scores cimport Model, Query, close_model, open_model, start_row
 
 cdef extern from "lines.h" nogil:
@@ -31,19 +34,9 @@ cdef struct Forest:
     Model* models
     Memory* memories
     Frontier* frontiers
-    # scratch: the path to a class
-    int32_t* path
-
-
-cdef struct Answers:
-    # the k best classes so far, those that have been averaged, and the least to be answered
-    Heap best
-    Py_ssize_t k
-    double floor
-    # so many classes of at least this log-probability are answered beyond the k, one of which is the first
-    Py_ssize_t n_likely, n_found
-    double likely
+    # of each class, by which row it was seen last, plus one; scratch: the path to a class
     Py_ssize_t* seen_by
+    int32_t* path
 
 
 cdef Line* line_of(Forest* f, int t, int32_t node) noexcept nogil:
@@ -123,16 +116,7 @@ cdef int offer_class(Forest* f, Query* x, int32_t label, Answers* answers) noexc
             return -1
         total = log_add(total, log_p)
     item = Candidate(total - log(f.n_trees), label, 0)
-    if item.log_p < answers.floor:
-        return 0
-    if item.log_p >= answers.likely and answers.n_found < answers.n_likely:
-        answers.k += answers.n_found > 0
-        answers.n_found += 1
-    if answers.best.size < answers.k:
-        return push(&answers.best, item)
-    if better(item, answers.best.items[0]):
-        replace(&answers.best, item)
-    return 0
+    return offer(answers, item)
 
 
 cdef int likeliest(Forest* f, double* bound) noexcept nogil:
@@ -149,51 +133,36 @@ cdef int likeliest(Forest* f, double* bound) noexcept nogil:
     return best
 
 
-cdef bint is_decided(double bound, Answers* answers) noexcept nogil:
-    """Whether no class that is unseen can be among the answers."""
-    cdef double needed = answers.floor
-    if answers.best.size == answers.k:
-        needed = max(needed, answers.best.items[0].log_p)
-    if answers.n_found < answers.n_likely:
-        needed = min(needed, answers.likely)
-    return bound * (1 + ROUNDING) < exp(needed)
-
-
 cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept nogil:
-    """Follow the tree with the most probable open end until the answers are decided."""
+    """Follow the tree with the most probable open end until no class that is unseen can change the answers."""
     cdef Candidate node
     cdef int32_t label
     cdef double bound = 0
     cdef int t
-    if f.models[0].n_inner == 0:  # of one class the root is the leaf
-        return offer_class(f, x, 0, answers)
-    if start(f, x) < 0:
-        return -1
     while True:
         t = likeliest(f, &bound)
-        if t < 0 or is_decided(bound, answers):
+        if t < 0 or bound * (1 + ROUNDING) < exp(needed(answers)):
             return 0
         node = take(&f.frontiers[t])
         label = node.node - f.models[t].n_inner
         if label < 0:
             if follow(f, t, x, node.node, node.log_p) < 0:
                 return -1
-        elif answers.seen_by[label] != row + 1:
-            answers.seen_by[label] = row + 1
+        elif f.seen_by[label] != row + 1:
+            f.seen_by[label] = row + 1
             if offer_class(f, x, label, answers) < 0:
                 return -1
 
 
-cdef void write_answers(
-    Answers* answers, Py_ssize_t width, int32_t* classes, double* log_proba
-) noexcept nogil:
-    cdef Candidate item
-    cdef Py_ssize_t at
-    for at in range(answers.best.size, width):
-        classes[at], log_proba[at] = -1, -INFINITY
-    while answers.best.size > 0:
-        item = pop(&answers.best)
-        classes[answers.best.size], log_proba[answers.best.size] = item.node, item.log_p
+cdef int answer(Forest* f, Query* x, Py_ssize_t row, Answers* answers, Rescorer* rescorer) noexcept nogil:
+    """First those that are scored again, and then what has become of more than they."""
+    cdef bint is_leaf = f.models[0].n_inner == 0  # the root, of one class
+    if (offer_class(f, x, 0, answers) if is_leaf else start(f, x)) < 0:
+        return -1
+    if answers.is_collecting:
+        if search(f, x, row, answers) < 0 or settle(rescorer, x, answers) < 0:
+            return -1
+    return search(f, x, row, answers)
 
 
 cdef int open_forest(Forest* f, models) except -1:
@@ -204,7 +173,8 @@ cdef int open_forest(Forest* f, models) except -1:
     f.memories = <Memory*>calloc(f.n_trees, sizeof(Memory))
     f.frontiers = <Frontier*>calloc(f.n_trees, sizeof(Frontier))
     f.path = <int32_t*>malloc((max(tree.max_depth for tree, *_ in models) + 1) * sizeof(int32_t))
-    if f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL:
+    f.seen_by = <Py_ssize_t*>calloc(models[0][0].n_classes, sizeof(Py_ssize_t))
+    if f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL or f.seen_by == NULL:
         raise MemoryError(f"no memory to search {f.n_trees} trees")
     for t, (tree, weights, smoothing) in enumerate(models):
         open_model(&f.models[t], tree, weights, smoothing)
@@ -230,6 +200,7 @@ cdef void close_forest(Forest* f) noexcept nogil:
     free(f.models)
     free(f.memories)
     free(f.frontiers)
+    free(f.seen_by)
     free(f.path)
 
 
@@ -239,37 +210,40 @@ def average_top_k(
     const int32_t[::1] indices,
     const float[::1] data,
     double min_log_proba,
-    Py_ssize_t n_likely,
-    double likely,
+    rescoring,
     int32_t[:, ::1] classes,
     double[:, ::1] log_proba,
 ):
     cdef Forest f
     cdef Query x
     cdef Answers answers
-    cdef Py_ssize_t i, width = classes.shape[1]
+    cdef Rescorer rescorer
+    cdef Py_ssize_t i
+    cdef bint is_rescored = rescoring is not None
     cdef int status = 0
-    answers.best = Heap(NULL, 0, 0, True)
-    answers.floor, answers.likely, answers.n_likely = min_log_proba, likely, n_likely
-    answers.seen_by = <Py_ssize_t*>calloc(models[0][0].n_classes, sizeof(Py_ssize_t))
+    memset(&f, 0, sizeof(Forest))
+    memset(&answers, 0, sizeof(Answers))
+    memset(&rescorer, 0, sizeof(Rescorer))
+    open_answers(&answers, classes.shape[1], min_log_proba)
     try:
         open_forest(&f, models)
-        if answers.seen_by == NULL:
-            raise MemoryError(f"no memory to search {models[0][0].n_classes} classes")
+        if is_rescored:
+            answers.most, answers.least = rescoring.most, rescoring.least
+            open_rescorer(&rescorer, rescoring, indptr)
         with nogil:
             for i in range(classes.shape[0]):
                 x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-                answers.k, answers.n_found = width - max(n_likely - 1, 0), 0
-                status = search(&f, &x, i, &answers)
+                answers.is_collecting = is_rescored
+                status = answer(&f, &x, i, &answers, &rescorer)
                 if status < 0:
                     break
-                write_answers(&answers, width, &classes[i, 0], &log_proba[i, 0])
+                write_answers(&answers, &classes[i, 0], &log_proba[i, 0])
         if status < 0:
-            raise MemoryError(f"no memory to search for the {width} best classes of a row")
+            raise MemoryError(f"no memory to search for the {answers.k} best classes of a row")
     finally:
         close_forest(&f)
-        free(answers.best.items)
-        free(answers.seen_by)
+        close_answers(&answers)
+        close_rescorer(&rescorer)
 
 
 def add_log_proba(const double[:, ::1] log_proba, double[:, ::1] total):

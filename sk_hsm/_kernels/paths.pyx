@@ -6,47 +6,23 @@ Inner nodes are numbered before leaves, so node - n_inner is a leaf's class.
 All of them score a node by ``children_log_proba``, so that a probability has
 the same bits whichever method asks for it.
 """
-from libc.math cimport INFINITY, exp
+from libc.math cimport exp
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
+from .answers cimport Answers, bar, close_answers, needed, offer, open_answers, write_answers
 from .frontiers cimport Frontier, clear, close_frontier, offer_children, open_node, take
-from .heaps cimport Candidate, Heap, better, pop, push, replace
+from .heaps cimport Candidate
+from .rescoring cimport Rescorer, close_rescorer, open_rescorer, settle
 from .scores cimport Model, Query, children_log_proba, close_model, open_model, start_row
 
 
 cdef struct Search:
-    # what can be opened; the next level's (beam only); the k best leaves
+    # what can be opened; the next level's (beam only)
     Frontier frontier
     Frontier next_level
-    Heap best
-    Py_ssize_t k
-    double floor
-    # so many leaves of at least this log-probability are answered beyond the k, one of which is the first
-    Py_ssize_t n_likely, n_found
-    double likely
-
-
-cdef double bar(Search* search) noexcept nogil:
-    """Log-probability that a leaf must reach to be among the answers."""
-    cdef double least = search.floor
-    if search.best.size == search.k:
-        least = max(least, search.best.items[0].log_p)
-    return min(least, search.likely) if search.n_found < search.n_likely else least
-
-
-cdef int offer_leaf(Search* search, Candidate leaf) noexcept nogil:
-    if leaf.log_p < search.floor:
-        return 0
-    if leaf.log_p >= search.likely and search.n_found < search.n_likely:
-        search.k += search.n_found > 0
-        search.n_found += 1
-    if search.best.size < search.k:
-        return push(&search.best, leaf)
-    if better(leaf, search.best.items[0]):
-        replace(&search.best, leaf)
-    return 0
+    Answers answers
 
 
 cdef int follow(Model* m, Query* x, Frontier* frontier, Candidate node, int above, double least) noexcept nogil:
@@ -61,21 +37,25 @@ cdef int start(Model* m, Query* x, Search* search) noexcept nogil:
     clear(&search.frontier)
     if start_row(m, x) < 0:
         return -1
-    return follow(m, x, &search.frontier, root, 0, bar(search)) if m.n_inner > 0 else offer_leaf(search, root)
+    if m.n_inner == 0:
+        return offer(&search.answers, root)
+    return follow(m, x, &search.frontier, root, 0, bar(&search.answers))
 
 
 cdef int search_level(Model* m, Query* x, Search* search, Frontier* below, Py_ssize_t most) noexcept nogil:
     """Take nodes until none can lead to an answer, and open so many of them: what is below goes to a frontier."""
     cdef Frontier* frontier = &search.frontier
+    cdef Answers* answers = &search.answers
     cdef Candidate node
-    while frontier.heap.size > 0 and frontier.heap.items[0].log_p >= bar(search):
+    while frontier.heap.size > 0 and frontier.heap.items[0].log_p >= needed(answers):
         node = take(frontier)
         if node.node >= m.n_inner:
-            if offer_leaf(search, node) < 0:
+            node.node -= m.n_inner
+            if offer(answers, node) < 0:
                 return -1
         elif most > 0:
             most -= 1
-            if follow(m, x, below, node, frontier.lines[node.origin].above, bar(search)) < 0:
+            if follow(m, x, below, node, frontier.lines[node.origin].above, bar(answers)) < 0:
                 return -1
     return 0
 
@@ -93,18 +73,12 @@ cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) 
     return 0
 
 
-cdef void write_answers(
-    Model* m, Search* search, Py_ssize_t width, int32_t* classes, double* log_proba
-) noexcept nogil:
-    cdef Candidate leaf
-    cdef Py_ssize_t at
-    for at in range(search.best.size, width):
-        classes[at] = -1
-        log_proba[at] = -INFINITY
-    while search.best.size > 0:
-        leaf = pop(&search.best)
-        classes[search.best.size] = leaf.node - m.n_inner
-        log_proba[search.best.size] = leaf.log_p
+cdef int search_best_first(Model* m, Query* x, Search* search, Rescorer* rescorer) noexcept nogil:
+    """First those that are scored again, and then what has become of more than they."""
+    if search.answers.is_collecting:
+        if search_level(m, x, search, &search.frontier, m.n_inner) < 0 or settle(rescorer, x, &search.answers) < 0:
+            return -1
+    return search_level(m, x, search, &search.frontier, m.n_inner)
 
 
 def top_k(
@@ -116,38 +90,46 @@ def top_k(
     const float[::1] data,
     double min_log_proba,
     Py_ssize_t beam_width,
-    Py_ssize_t n_likely,
-    double likely,
+    rescoring,
     int32_t[:, ::1] classes,
     double[:, ::1] log_proba,
 ):
     cdef Model m
     cdef Query x
     cdef Search search
-    cdef Py_ssize_t i, width = classes.shape[1]
+    cdef Rescorer rescorer
+    cdef Py_ssize_t i
+    cdef bint is_rescored = rescoring is not None
     cdef int status = 0
-    open_model(&m, tree, weights, smoothing)
+    memset(&m, 0, sizeof(Model))
     memset(&search, 0, sizeof(Search))
-    search.best.worst_first = True
-    search.floor, search.likely, search.n_likely = min_log_proba, likely, n_likely
-    with nogil:
-        for i in range(classes.shape[0]):
-            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-            search.k, search.n_found = width - max(n_likely - 1, 0), 0
-            status = start(&m, &x, &search)
-            if status == 0 and beam_width > 0:
-                status = search_beam(&m, &x, &search, beam_width)
-            elif status == 0:
-                status = search_level(&m, &x, &search, &search.frontier, m.n_inner)
-            if status < 0:
-                break
-            write_answers(&m, &search, width, &classes[i, 0], &log_proba[i, 0])
+    memset(&rescorer, 0, sizeof(Rescorer))
+    open_answers(&search.answers, classes.shape[1], min_log_proba)
+    try:
+        open_model(&m, tree, weights, smoothing)
+        if is_rescored:
+            search.answers.most, search.answers.least = rescoring.most, rescoring.least
+            open_rescorer(&rescorer, rescoring, indptr)
+        with nogil:
+            for i in range(classes.shape[0]):
+                x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+                search.answers.is_collecting = is_rescored
+                status = start(&m, &x, &search)
+                if status == 0 and beam_width > 0:
+                    status = search_beam(&m, &x, &search, beam_width)
+                elif status == 0:
+                    status = search_best_first(&m, &x, &search, &rescorer)
+                if status < 0:
+                    break
+                write_answers(&search.answers, &classes[i, 0], &log_proba[i, 0])
+        if status < 0:
+            raise MemoryError(f"no memory to search for the {search.answers.k} best classes of a row")
+    finally:
         close_frontier(&search.frontier)
         close_frontier(&search.next_level)
-        free(search.best.items)
+        close_answers(&search.answers)
+        close_rescorer(&rescorer)
         close_model(&m)
-    if status < 0:
-        raise MemoryError(f"no memory to search for the {width} best classes of a row")
 
 
 def all_log_proba(

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""The kernel that scores a row's likely classes again, by their centroids.
+"""A row's likely classes, scored again by their centroids: for searches, and a kernel for answers of theirs.
 
 Its specification is the function of the same name in ``reference``.
 """
@@ -7,7 +7,9 @@ from libc.math cimport INFINITY, exp, fabs, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
 
-from .heaps cimport Candidate, better
+from .answers cimport Answers, offer_best
+from .heaps cimport Candidate, better, pop
+from .scores cimport Query
 from .vectors cimport dot
 
 cdef extern from "lines.h" nogil:
@@ -16,26 +18,6 @@ cdef extern from "lines.h" nogil:
 # a centroid of more than so many times the features of a row is searched for each of these
 cdef enum:
     LONG = 2
-
-
-cdef struct Centroids:
-    # without `features`, or if they `are_full`, every class has all of them
-    const int64_t* starts
-    const int32_t* features
-    const float* values
-    const float* biases
-    const float* feature_weights
-    int64_t n_features
-    bint by_length
-    bint are_full
-
-
-cdef struct Row:
-    # values are to be multiplied by `scale`; if centroids are full they are of all features
-    const int32_t* indices
-    float* values
-    int64_t n
-    double scale
 
 
 cdef void open_row(Row* row, const Centroids* c, const int32_t* indices, const float* data, int64_t n) noexcept nogil:
@@ -114,18 +96,19 @@ cdef double normalise(Candidate* items, int n, double log_total) noexcept nogil:
     return top + log(total)
 
 
-cdef void score_again(
-    const Centroids* c, const Row* row, double power, double weight, Candidate* items, int n
-) noexcept nogil:
+cdef void score_again(Rescorer* r, Query* x, Candidate* items, int n) noexcept nogil:
     """Divide what these classes have of the probability anew; in the order of answers."""
+    cdef const Centroids* c = &r.centroids
     cdef double log_total = normalise(items, n, 0)
     cdef Candidate item
     cdef int i, at
     for i in range(n):  # so that the memory of all is fetched at once
         prefetch(c.values + c.starts[items[i].node])
         prefetch(<const float*>c.features + c.starts[items[i].node])
+    open_row(&r.row, c, x.indices, x.data, x.n)
     for i in range(n):
-        items[i].log_p = power * items[i].log_p + weight * similarity(c, row, items[i].node)
+        items[i].log_p = r.power * items[i].log_p + r.weight * similarity(c, &r.row, items[i].node)
+    close_row(&r.row, c)
     normalise(items, n, log_total)
     for i in range(n):
         item, at = items[i], i
@@ -135,69 +118,81 @@ cdef void score_again(
         items[at] = item
 
 
-cdef void merge(const Candidate* items, int n, int32_t* classes, double* log_proba, Py_ssize_t width) noexcept nogil:
-    """Put items in the place of the first n answers, and all in order."""
-    cdef Py_ssize_t rest = n, at = 0
-    cdef int i = 0
-    cdef Candidate other
-    while i < n:
-        if rest < width:
-            other = Candidate(log_proba[rest], classes[rest], 0)
-        if rest < width and classes[rest] >= 0 and better(other, items[i]):
-            classes[at], log_proba[at] = other.node, other.log_p
-            rest += 1
-        else:
-            classes[at], log_proba[at] = items[i].node, items[i].log_p
-            i += 1
-        at += 1
+cdef int settle(Rescorer* r, Query* x, Answers* answers) noexcept nogil:
+    """Score the classes again that were collected for it, and offer them; -1 where memory runs out."""
+    cdef Candidate item
+    cdef int i, n = <int>answers.likely.size
+    while answers.likely.size > 0:  # in their order, as they are wherever they are scored again
+        item = pop(&answers.likely)
+        answers.likely.items[answers.likely.size] = item
+    if n > 1:
+        score_again(r, x, answers.likely.items, n)
+    answers.is_collecting = False
+    for i in range(n):
+        if offer_best(answers, answers.likely.items[i]) < 0:
+            return -1
+    return 0
 
 
-def rescore(
-    centroids,
-    const int64_t[::1] indptr,
-    const int32_t[::1] indices,
-    const float[::1] data,
-    double power,
-    double weight,
-    int most,
-    double least,
-    int32_t[:, ::1] classes,
-    double[:, ::1] log_proba,
-):
-    cdef const int64_t[::1] starts = centroids.starts
-    cdef const int32_t[::1] features = centroids.features
-    cdef const float[::1] values = centroids.values, biases = centroids.biases
-    cdef const float[::1] feature_weights = centroids.feature_weights
-    cdef Centroids c
-    cdef Row row
-    cdef Py_ssize_t i, width = classes.shape[1]
-    cdef int64_t longest = 0
-    cdef int n
-    cdef Candidate* items = <Candidate*>malloc((most + 1) * sizeof(Candidate))
-    for i in range(classes.shape[0]):
-        longest = max(longest, indptr[i + 1] - indptr[i])
-    c.n_features = centroids.n_features
-    c.are_full = starts[starts.shape[0] - 1] == c.n_features * (starts.shape[0] - 1)
-    row.values = <float*>calloc((c.n_features if c.are_full else longest) + 1, sizeof(float))
-    if items == NULL or row.values == NULL:
-        free(items)
-        free(row.values)
-        raise MemoryError(f"no memory to score {most} classes again")
+cdef int open_rescorer(Rescorer* r, rescoring, const int64_t[::1] indptr) except -1:
+    cdef const int64_t[::1] starts = rescoring.starts
+    cdef const int32_t[::1] features = rescoring.features
+    cdef const float[::1] values = rescoring.values, biases = rescoring.biases
+    cdef const float[::1] feature_weights = rescoring.feature_weights
+    cdef Centroids* c = &r.centroids
+    cdef int64_t size = 0
+    cdef Py_ssize_t i
+    r.power, r.weight = rescoring.power, rescoring.weight
     c.starts, c.biases, c.by_length = &starts[0], &biases[0], feature_weights.shape[0] > 0
     c.features = &features[0] if features.shape[0] else NULL
     c.values = &values[0] if values.shape[0] else NULL
     c.feature_weights = &feature_weights[0] if feature_weights.shape[0] else NULL
+    c.n_features = rescoring.n_features
+    c.are_full = starts[starts.shape[0] - 1] == c.n_features * (starts.shape[0] - 1)
+    for i in range(indptr.shape[0] - 1):
+        size = max(size, indptr[i + 1] - indptr[i])
+    r.row.values = <float*>calloc((c.n_features if c.are_full else size) + 1, sizeof(float))
+    if r.row.values == NULL:
+        raise MemoryError(f"no memory to score classes again by {c.n_features} features")
+    return 0
+
+
+cdef void close_rescorer(Rescorer* r) noexcept nogil:
+    free(r.row.values)
+    r.row.values = NULL
+
+
+def rescore(
+    rescoring,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    int32_t[:, ::1] classes,
+    double[:, ::1] log_proba,
+):
+    cdef Rescorer r
+    cdef Query x
+    cdef Py_ssize_t i, width = classes.shape[1]
+    cdef int n, at
+    cdef Candidate* items = <Candidate*>malloc((width + 1) * sizeof(Candidate))
+    if items == NULL:
+        raise MemoryError(f"no memory to score {width} classes again")
+    try:
+        open_rescorer(&r, rescoring, indptr)
+    except MemoryError:
+        free(items)
+        raise
     with nogil:
         for i in range(classes.shape[0]):
+            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
             n = 0
-            while n < most and n < width and classes[i, n] >= 0 and log_proba[i, n] >= least:
+            while n < width and classes[i, n] >= 0:
                 items[n] = Candidate(log_proba[i, n], classes[i, n], 0)
                 n += 1
             if n < 2:
                 continue
-            open_row(&row, &c, &indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-            score_again(&c, &row, power, weight, items, n)
-            close_row(&row, &c)
-            merge(items, n, &classes[i, 0], &log_proba[i, 0], width)
+            score_again(&r, &x, items, n)
+            for at in range(n):
+                classes[i, at], log_proba[i, at] = items[at].node, items[at].log_p
         free(items)
-        free(row.values)
+        close_rescorer(&r)

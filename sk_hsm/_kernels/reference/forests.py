@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .paths import all_log_proba, number_of_answers
+from .paths import all_log_proba, answer_row
 
 
-def average_top_k(models, indptr, indices, data, min_log_proba, n_likely, likely, classes, log_proba):
+def average_top_k(models, indptr, indices, data, min_log_proba, rescoring, classes, log_proba):
     """The classes of each row with the largest mean probability, ties in order of class.
-
-    As many as of paths.top_k.
 
     The kernel is Fagin's threshold algorithm: it searches the trees best first, averages every
     class that one of them comes to, and ends when all answers have at least the mean of what is
@@ -21,23 +19,20 @@ def average_top_k(models, indptr, indices, data, min_log_proba, n_likely, likely
 
     indptr, indices, data : the rows, CSR.
     min_log_proba : float, classes of a smaller mean are left out.
-    n_likely, likely : int, at most width, and float.
-    classes : (n_rows, width) int32, out: -1 where there are fewer.
-    log_proba : (n_rows, width) float64, out: logarithms of the means; -inf where there are fewer.
+    rescoring : Rescoring or None; likely classes are scored again as by paths.top_k.
+    classes : (n_rows, k) int32, out: -1 where there are fewer.
+    log_proba : (n_rows, k) float64, out: logarithms of the means; -inf where there are fewer.
     """
-    n_rows, width = classes.shape
-    total = np.full((n_rows, models[0][0].n_classes), -np.inf)
+    total = np.full((len(classes), models[0][0].n_classes), -np.inf)
     for model in models:
         log_p = np.zeros_like(total)
         all_log_proba(*model, indptr, indices, data, log_p)
         add_log_proba(log_p, total)
     total -= np.log(len(models))
-    classes[:], log_proba[:] = -1, -np.inf
-    for i in range(n_rows):
-        best = np.lexsort((np.arange(total.shape[1]), -total[i]))
-        best = best[total[i, best] >= min_log_proba]
-        best = best[: number_of_answers(total[i, best], n_likely, likely, width)]
-        classes[i, : len(best)], log_proba[i, : len(best)] = best, total[i, best]
+    for i, log_p in enumerate(total):
+        found = np.lexsort((np.arange(len(log_p)), -log_p))
+        rows = indptr[i : i + 2], indices, data
+        answer_row(found, log_p[found], rescoring, *rows, min_log_proba, classes[i], log_proba[i])
 
 
 def add_log_proba(log_proba, total):

@@ -11,19 +11,19 @@ import numpy as np
 from scipy.special import log_softmax
 
 from ._common import NO_CHILD
+from .rescoring import rescore
 
 LARGEST_LOGIT = 1e28
 TEMPERATURE = 3
 
 
 def top_k(
-    tree, weights, smoothing, indptr, indices, data, min_log_proba, beam_width, n_likely, likely,
-    classes, log_proba,
+    tree, weights, smoothing, indptr, indices, data, min_log_proba, beam_width, rescoring, classes, log_proba
 ):  # fmt: skip
-    """The most probable classes of each row, the most probable first, ties in order of class.
+    """The k most probable classes of each row, the most probable first, ties in order of class.
 
-    They are ``k = width - max(n_likely - 1, 0)``. Classes of a log-probability of `likely` or more, up to
-    n_likely of them, are answered beyond these, but for the first.
+    With a rescoring, likely classes, up to ``rescoring.most`` of at least the log-probability
+    ``rescoring.least``, are scored again before the best are chosen.
 
     With a beam_width above 0, only that many of the most probable inner nodes of a level
     are opened (ties in order of node), and leaves below the others are not considered.
@@ -31,24 +31,32 @@ def top_k(
     indptr, indices, data : the rows, CSR.
     min_log_proba : float, classes of a smaller log-probability are left out.
     beam_width : int, 0 for an exact answer.
-    n_likely, likely : int, at most width, and float.
-    classes : (n_rows, width) int32, out: -1 where there are fewer.
-    log_proba : (n_rows, width) float64, out: -inf where there are fewer.
+    rescoring : Rescoring or None; None with a beam.
+    classes : (n_rows, k) int32, out: -1 where there are fewer.
+    log_proba : (n_rows, k) float64, out: -inf where there are fewer.
     """
-    classes[:], log_proba[:] = -1, -np.inf
     for i in range(len(classes)):
         x = _row(indptr, indices, data, i)
-        leaves = _leaves_in_beam(tree, weights, smoothing, x, beam_width or tree.n_nodes)
-        best = sorted(leaf for leaf in leaves if -leaf[0] >= min_log_proba)
-        best = best[: number_of_answers([-cost for cost, _ in best], n_likely, likely, classes.shape[1])]
-        for at, (cost, node) in enumerate(best):
-            classes[i, at], log_proba[i, at] = node - tree.n_inner, -cost
+        leaves = sorted(_leaves_in_beam(tree, weights, smoothing, x, beam_width or tree.n_nodes))
+        found = np.array([node - tree.n_inner for _, node in leaves]), np.array([-cost for cost, _ in leaves])
+        answer_row(
+            *found, rescoring, indptr[i : i + 2], indices, data, min_log_proba, classes[i], log_proba[i]
+        )
 
 
-def number_of_answers(log_proba, n_likely, likely, width):
-    """How many classes are answered, of those with these log-probabilities."""
-    n_found = min(sum(log_p >= likely for log_p in log_proba), n_likely)
-    return width - max(n_likely - 1, 0) + max(n_found - 1, 0)
+def answer_row(found, found_log_proba, rescoring, bounds, indices, data, min_log_proba, classes, log_proba):
+    """The best of all classes of a row, which are given in their order."""
+    if rescoring is not None:
+        n = min(rescoring.most, np.count_nonzero(found_log_proba >= rescoring.least))
+        row = bounds - bounds[0], *(x[bounds[0] : bounds[1]] for x in (indices, data))
+        likely = found[None, :n].astype(np.int32), found_log_proba[None, :n].copy()
+        rescore(rescoring, *row, *likely)
+        found = np.append(likely[0], found[n:])
+        found_log_proba = np.append(likely[1], found_log_proba[n:])
+    best = np.lexsort((found, -found_log_proba))
+    best = best[found_log_proba[best] >= min_log_proba][: len(classes)]
+    classes[:], log_proba[:] = -1, -np.inf
+    classes[: len(best)], log_proba[: len(best)] = found[best], found_log_proba[best]
 
 
 def _leaves_in_beam(tree, weights, smoothing, x, beam_width):
