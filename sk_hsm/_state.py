@@ -93,7 +93,7 @@ def _unpack_model(
     _check_offsets(tree, weights)
     _check_sizes(tree, weights, n_features)
     kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights
-    if kind is NodeWeights:  # in place of what was read, which takes up no memory then
+    if kind is NodeWeights:  # in place of what was read, so that there are two of them for a moment only
         weights["lines"] = aligned(weights["lines"])
     return LabelTree._from_arrays(tree), kind(weights)
 

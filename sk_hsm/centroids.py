@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms
 
 from ._kernels.rows import count_columns, count_nonzeros, sum_rows
+from .threads import over_threads
 from .validation import kernel_rows
 
 # Values of rows that are looked at in one go, by a thread.
@@ -137,19 +137,22 @@ def class_sums(
     sum_ptr = np.zeros(n_classes + 1, dtype=np.int64)
     parts = list(blocks(np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)))
     n_features = X.shape[1]
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        parallel(
-            delayed(count_columns)(
-                group_ptr[lo : hi + 1], members, indptr, indices, n_features, sum_ptr[lo + 1 : hi + 1]
-            )
-            for lo, hi in parts
-        )
-        np.cumsum(sum_ptr, out=sum_ptr)
-        sums = np.empty(sum_ptr[-1], np.int32), np.empty(sum_ptr[-1], np.float32)
-        rows = members, scale[members], indptr, indices, data, n_features
-        parallel(
-            delayed(sum_rows)(group_ptr[lo : hi + 1], *rows, sum_ptr[lo : hi + 1], *sums) for lo, hi in parts
-        )
+
+    def count(part: tuple[int, int]) -> None:
+        lo, hi = part
+        out = sum_ptr[lo + 1 : hi + 1]
+        count_columns(group_ptr[lo : hi + 1], members, indptr, indices, n_features, out)
+
+    over_threads(count, parts, n_jobs)
+    np.cumsum(sum_ptr, out=sum_ptr)
+    sums = np.empty(sum_ptr[-1], np.int32), np.empty(sum_ptr[-1], np.float32)
+    rows = members, scale[members], indptr, indices, data, n_features
+
+    def add_up(part: tuple[int, int]) -> None:
+        lo, hi = part
+        sum_rows(group_ptr[lo : hi + 1], *rows, sum_ptr[lo : hi + 1], *sums)
+
+    over_threads(add_up, parts, n_jobs)
     return sparse.csr_array((sums[1], sums[0], sum_ptr), shape=(n_classes, n_features))
 
 

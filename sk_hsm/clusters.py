@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 
@@ -15,6 +14,7 @@ from ._kernels.cuts import kmeans_split
 from ._kernels.trees import contract_binary
 from .centroids import is_dense, with_class_features
 from .label_tree import LabelTree
+from .threads import over_threads
 from .validation import kernel_rows
 
 # A class counts with its frequency to this power when k-means balances its
@@ -61,8 +61,8 @@ def cluster_centroids(
         centroids = of_used_columns(with_class_features(centroids, class_features, class_share))
     if len(seeds) == 1:
         return [cluster_once(centroids, at_once, frequency, arity, seeds[0], n_jobs)]
-    return Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(cluster_once)(centroids, at_once, frequency, arity, seed, 1) for seed in seeds
+    return over_threads(
+        lambda seed: cluster_once(centroids, at_once, frequency, arity, seed, 1), seeds, n_jobs
     )
 
 
@@ -102,10 +102,9 @@ def cluster_once(
     settings = seed, CUT_ITERATIONS, CUT_TOL, N_INIT, CUT_SAMPLE, SLACK
     points = (*kernel_rows(centroids), mass, n_features)
     nodes = [(0, n_classes, 0)]
-    with Parallel(n_jobs=n_jobs, require="sharedmem") as parallel:
-        if at_once:
-            nodes = divide(points, frequency, arity, order, depth, seed, parallel)
-        halve(nodes, (*points, order, depth), settings, parallel)
+    if at_once:
+        nodes = divide(points, frequency, arity, order, depth, seed, n_jobs)
+    halve(nodes, (*points, order, depth), settings, n_jobs)
     for lo, hi, level in nodes:
         contract_binary(depth[lo:hi], frequency[order[lo:hi]], arity)
         depth[lo + 1 : hi] += level
@@ -119,7 +118,7 @@ def divide(
     order: NDArray[np.int32],
     depth: NDArray[np.int32],
     seed: int,
-    parallel: Parallel,
+    n_jobs: int | None,
 ) -> list[Node]:
     """Divide nodes of more than SMALL * arity classes by k-means, and their children; return what is left.
 
@@ -129,10 +128,12 @@ def divide(
     while nodes:
         left += [(lo, hi, level) for lo, hi, level in nodes if hi - lo <= SMALL * arity]
         large = [(lo, hi, level) for lo, hi, level in nodes if hi - lo > SMALL * arity]
-        found = parallel(
-            delayed(divide_node)(points, frequency, arity, order[lo:hi], [seed, lo, hi])
-            for lo, hi, _ in large
-        )
+
+        def divided(node: Node) -> NDArray[np.int64]:
+            lo, hi, _ = node
+            return divide_node(points, frequency, arity, order[lo:hi], [seed, lo, hi])
+
+        found = over_threads(divided, large, n_jobs)
         nodes = []
         for (lo, hi, level), sizes in zip(large, found, strict=True):
             if len(sizes) <= arity / 2:
@@ -174,7 +175,7 @@ def k_means(
     return cluster
 
 
-def halve(nodes: list[Node], arrays: tuple, settings: tuple, parallel: Parallel) -> None:
+def halve(nodes: list[Node], arrays: tuple, settings: tuple, n_jobs: int | None) -> None:
     """Cut the classes of each node in two by 2-means, and these again, down to single ones."""
     depth = arrays[-1]
     large = max(len(depth) // PARTS, SAMPLE)
@@ -186,7 +187,7 @@ def halve(nodes: list[Node], arrays: tuple, settings: tuple, parallel: Parallel)
 
     while ranges:
         step = 1 + len(ranges) // MAX_TASKS
-        parallel(delayed(cut)(ranges[first : first + step]) for first in range(0, len(ranges), step))
+        over_threads(cut, [ranges[first : first + step] for first in range(0, len(ranges), step)], n_jobs)
         # where a large one was cut, there is the only depth inside it
         cuts = [
             (lo, lo + 1 + int(depth[lo + 1 : hi].argmax()), hi, level + 1)

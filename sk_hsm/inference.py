@@ -8,18 +8,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn import get_config
 
 from ._kernels import forests, paths
 from .label_tree import LabelTree
-from .node_weights import NodeWeights
+from .node_weights import LINE, NodeWeights
 from .packed_weights import PackedWeights
+from .threads import over_threads
 from .validation import OneRow, float_csr, kernel_rows
 
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
+LINE_BYTES = 264  # a line of up to 16 children of an opened node
 SMALL = 2**20  # bytes that are there without a look at the system, which takes longer than a row
 
 Model = tuple[LabelTree, NodeWeights | PackedWeights, float]  # the last is the smoothing of its nodes
@@ -29,11 +31,22 @@ Answers = tuple[NDArray[np.int32], NDArray[np.float64]]
 
 
 class Rescoring(Protocol):
-    """Up to `most` classes of at least the log-probability `least` in smoothed trees are scored again."""
+    """Up to `most` classes of at least the log-probability `least` in smoothed trees are scored again.
+
+    The other attributes are read by kernels: what they mean is said where they are made.
+    """
 
     most: int
     least: float
     smoothing: float
+    power: float
+    weight: float
+    n_features: int
+    starts: NDArray[np.int64]
+    features: NDArray[np.int32]
+    values: NDArray[np.float32]
+    biases: NDArray[np.float32]
+    feature_weights: NDArray[np.float32]
 
     def apply(self, rows: Rows, classes: NDArray[np.int32], log_proba: NDArray[np.float64]) -> None:
         """Score answers again, in place, and put them in order."""
@@ -52,7 +65,7 @@ def top_k(
 
     Class -1 stands where fewer than k classes reach min_log_proba, or are in the beam.
     """
-    check_fits_in_memory(f"predict_top_k with k={k}", X.shape[0], 24 * k, "a smaller k")
+    check_search_fits_in_memory(models, X.shape[0], k)
     classes = np.empty((X.shape[0], k), dtype=np.int32)
     log_proba = np.empty((X.shape[0], k))
 
@@ -237,16 +250,23 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
         hi = min(lo + size, n)
         run(lo, hi, kernel_rows(float_csr(X[lo:hi])))
 
-    if n_threads == 1:
-        for lo in range(0, n, size):
-            chunk(lo)
-    else:
-        Parallel(n_jobs=n_threads, require="sharedmem")(delayed(chunk)(lo) for lo in range(0, n, size))
+    over_threads(chunk, range(0, n, size), n_threads)
 
 
 def check_fits_in_memory(what: str, n_rows: int, row_bytes: int, instead: str) -> None:
     """Raise MemoryError, before allocating, where a dense result cannot fit."""
     check_memory(f"{what} for {n_rows} rows", n_rows * row_bytes, f"{instead}, or fewer rows at a time")
+
+
+def check_search_fits_in_memory(models: Models, n_rows: int, k: int) -> None:
+    """The same of k answers, and of what a search has opened when it has them, if trees are balanced."""
+    needed = 24 * k * n_rows
+    for tree, *_ in models:
+        n_lines = tree.n_inner + tree.n_nodes // LINE
+        needed += LINE_BYTES * min(n_lines, k * tree.n_classes.bit_length())
+    check_memory(
+        f"predict_top_k with k={k} for {n_rows} rows", needed, "a smaller k, or fewer rows at a time"
+    )
 
 
 def check_memory(what: str, needed: int, instead: str) -> None:

@@ -224,7 +224,7 @@ class LabelTree:
         Raises
         ------
         ValueError
-            If Z is no linkage matrix.
+            If Z is no linkage matrix, or labels are not as many as it merges.
         """
         Z = np.asarray(Z, dtype=np.float64)
         if Z.ndim != 2 or Z.shape[1] != 4:
@@ -242,7 +242,12 @@ class LabelTree:
             raise ValueError(f"Z merges node {nodes[n_merges > 1][0]} twice")
         parents = np.full(2 * n - 1, -1)
         parents[merged] = n + np.repeat(np.arange(n - 1), 2)
-        return cls._from_nodes(parents, np.arange(n), np.arange(n) if labels is None else labels)
+        labels = np.arange(n) if labels is None else labels
+        if len(labels) != n:
+            raise ValueError(
+                f"Z merges {n} observations, but there are {len(labels)} labels: pass one for each"
+            )
+        return cls._from_nodes(parents, np.arange(n), labels)
 
     @classmethod
     def _from_boundaries(cls, order: NDArray[Any], depth: NDArray[Any]) -> LabelTree:

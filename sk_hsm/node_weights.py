@@ -234,8 +234,11 @@ def aligned_empty(size: int, dtype: DTypeLike = np.float32) -> NDArray:
 
 
 def aligned(array: NDArray) -> NDArray:
-    """The same values from where a cache line begins, so that no line is in two of them; a map stays one."""
-    if array.ctypes.data % 64 == 0 or isinstance(array, np.memmap):
+    """The same values from where a cache line begins, so that no line is in two of them.
+
+    Not of a map, nor of memory that cannot be written: others may have it, too.
+    """
+    if array.ctypes.data % 64 == 0 or isinstance(array, np.memmap) or not array.flags.writeable:
         return array
     out = aligned_empty(array.size, array.dtype).reshape(array.shape)
     out[...] = array

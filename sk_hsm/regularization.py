@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from ._kernels.trials import TrialTrainer
@@ -16,6 +15,7 @@ from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
 from .row_keys import count_distinct, merge_equal, mixed
 from .solvers import Problem, tasks_of_sizes
+from .threads import over_threads
 from .validation import MAX_WEIGHT
 
 # The share of rows held out, and of all rows that are tried at a level of the tree,
@@ -273,16 +273,16 @@ class Search:
                 for prior in set(tried.code.tolist()):
                     trainer.make_guess(trial.taken, prior)
 
-        def run(some: NDArray[np.int64], which: slice) -> None:
+        def run(task: tuple[NDArray[np.int64], slice]) -> None:
+            some, which = task
             trainer = TrialTrainer(problem)
             for i in some:
                 about = tried.C[which], tried.code[which], tried.scale[which]
                 trainer.held_out_losses(trials[i].taken, *about, losses[i, which])
 
         n_values = self.problem.X.nnz / len(self.problem.y) * np.array([len(trial.rows) for trial in trials])
-        parallel = Parallel(n_jobs=self.n_jobs, require="sharedmem")
-        parallel(delayed(prepare)(some) for some in tasks_of_sizes(n_values + 1))
-        parallel(delayed(run)(*task) for task in self._tasks(n_values, len(penalties)))
+        over_threads(prepare, tasks_of_sizes(n_values + 1), self.n_jobs)
+        over_threads(run, self._tasks(n_values, len(penalties)), self.n_jobs)
         total = np.zeros((len(penalties), len(self.best)))
         for trial, loss in zip(trials, losses, strict=True):
             total[:, trial.level] += loss * self.scale[trial.level]

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from joblib import Parallel, delayed, effective_n_jobs
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 from sklearn import get_config
 
 from ._kernels import scan as kernels
 from .inference import check_fits_in_memory
 from .multi_index import SearchIndex
+from .threads import over_threads
 
 # Rows that each vector of a class is read for at a time; more make it no faster.
 MAX_ROWS = 32
@@ -136,8 +137,4 @@ def _over_scores(
 
 def _over_blocks(n_rows: int, size: int, n_threads: int, run: Callable[[slice], None]) -> None:
     blocks = [slice(lo, min(lo + size, n_rows)) for lo in range(0, n_rows, size)]
-    if n_threads == 1 or len(blocks) < 2:
-        for block in blocks:
-            run(block)
-    else:
-        Parallel(n_jobs=n_threads, require="sharedmem")(delayed(run)(block) for block in blocks)
+    over_threads(run, blocks, n_threads)

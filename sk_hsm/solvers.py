@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
@@ -21,6 +20,7 @@ from .node_weights import LINE, NO_CHILD, NodeWeights
 from .priors import Penalties, smoothing_of
 from .progress import Progress
 from .row_keys import row_keys
+from .threads import over_threads
 from .validation import kernel_rows
 
 # A fit is finished exactly, in float64, where the Hessians of its nodes take no more multiplications than
@@ -197,11 +197,10 @@ def ascend_nodes(
         NodeTrainer(problem).train(task, problem.penalties, weights, n_iter, converged.view(np.uint8))
         progress.advance(sizes[task].sum())
 
-    parallel = Parallel(n_jobs=n_jobs, require="sharedmem")
-    parallel(delayed(count)(task) for task in tasks)
+    over_threads(count, tasks, n_jobs)
     weights = NodeWeights.of_sizes(n_features, np.diff(problem.tree.child_ptr))
     progress.start("nodes", sizes[nodes].sum())
-    parallel(delayed(train)(task) for task in tasks)
+    over_threads(train, tasks, n_jobs)
     return TreeFit(weights, n_iter, converged)
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from joblib import Parallel
 from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import normalize
@@ -131,8 +130,7 @@ def test_a_cluster_of_more_than_half_is_cut_in_two():
     points = directions(2000)
     points[:1200] = normalize(points[0] + 0.01 * directions(1200, seed=1))
     order, depth = np.arange(2000, dtype=np.int32), np.zeros(2000, dtype=np.int32)
-    with Parallel() as parallel:
-        left = divide(points_of(points), np.ones(2000), 4, order, depth, 0, parallel)
+    left = divide(points_of(points), np.ones(2000), 4, order, depth, 0, None)
     (lo, hi, level), *others = sorted(left, key=lambda node: node[0] - node[1])
     assert level == 1
     assert set(range(1200)) <= set(order[lo:hi].tolist())

@@ -146,6 +146,8 @@ def test_a_bad_tree_is_named(parents, labels, message):
         (lambda: LabelTree.from_linkage(np.zeros((3, 3))), r"shape \(3, 3\)"),
         (lambda: LabelTree.from_linkage([[0, 1, 1, 2], [0, 2, 1, 3]]), "node 0 twice"),
         (lambda: LabelTree.from_linkage([[0, 9, 1, 2]]), r"Z\[0\] merges 9"),
+        (lambda: LabelTree.from_linkage([[0, 1, 1, 2]], np.arange(3)), "merges 2 observations, .* 3 labels"),
+        (lambda: LabelTree.from_linkage([[0, 1, 1, 2]], ["a"]), "merges 2 observations, .* 1 labels"),
         (lambda: LabelTree(), "from_parents"),
     ],
 )

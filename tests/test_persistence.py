@@ -116,10 +116,19 @@ def test_weights_stay_on_disk_with_mmap_mode(fitted, tmp_path, mode):
     assert_same(joblib.load(tmp_path / "model.joblib"), fitted)
 
 
-@every_copy
+@pytest.mark.parametrize("copy_of", [copy_of for name, copy_of in COPIES.items() if name != "copy"])
 def test_lines_of_a_copy_in_memory_are_cache_lines(copy_of):
     for _ in range(8):  # an allocator may give such memory anyway
         assert copy_of(fit()).node_weights_.lines.ctypes.data % 64 == 0
+
+
+def test_memory_that_cannot_be_written_is_shared():
+    buffers = []
+    pickled = pickle.dumps(fit(), protocol=5, buffer_callback=buffers.append)
+    memory = [np.frombuffer(b"\0" * 16 + buffer.raw().tobytes(), np.uint8)[16:] for buffer in buffers]
+    loaded = pickle.loads(pickled, buffers=memory)
+    assert any(np.shares_memory(loaded.node_weights_.lines, some) for some in memory)
+    assert_same(loaded, fit())
 
 
 def test_mmap_of_a_compressed_file_is_read_into_memory(fitted, tmp_path):

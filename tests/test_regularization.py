@@ -238,6 +238,27 @@ def test_auto_arity_leaves_a_given_tree_as_it_is():
     assert HierarchicalSoftmaxClassifier(tree, arity="auto", random_state=0).fit(X, y).tree_.arity == 3
 
 
+def test_another_goal_changes_nothing_that_is_known_of_the_rows():
+    X, y = digits()
+    rows = sparse.csr_array(X.astype(np.float32)), y.astype(np.int32), np.ones(len(y), np.float32)
+    goals = [(0.01, 10), (0.5, 0)]
+    problem, fresh = (regularization.Problem(*rows, balanced_tree(10, 4), True, *goal, 0) for goal in goals)
+    other = problem.with_goal(*goals[1])
+    assert [(p.tol, p.max_iter) for p in (problem, other)] == goals
+    assert other.row_order is problem.row_order
+    for name in (
+        "csr",
+        "square_norms",
+        "smoothing",
+        "row_order",
+        "row_ranges",
+        "keys",
+        "newton_work",
+        "is_small",
+    ):
+        np.testing.assert_equal(getattr(other, name), getattr(fresh, name))
+
+
 def search_of_digits(monkeypatch, loss_of):
     """A search of four levels at most, where a penalty's loss is what a function says; and what it tried."""
     X, y = digits()

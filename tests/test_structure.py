@@ -24,7 +24,7 @@ LAYERS = [
     ["tree_builders", "node_weights", "priors", "row_keys"],
     ["clusters"],
     ["centroids"],
-    ["label_tree", "validation", "progress", "blas", "_version"],
+    ["label_tree", "validation", "progress", "blas", "threads", "_version"],
     ["tree_checks"],
     ["_kernels"],
 ]

@@ -42,7 +42,7 @@ cdef int start(Model* m, Query* x, Search* search) noexcept nogil:
     return follow(m, x, &search.frontier, root, 0, bar(&search.answers))
 
 
-cdef int search_level(Model* m, Query* x, Search* search, Frontier* below, Py_ssize_t most) noexcept nogil:
+cdef int search_frontier(Model* m, Query* x, Search* search, Frontier* below, Py_ssize_t most) noexcept nogil:
     """Take nodes until none can lead to an answer, and open so many of them: what is below goes to a frontier."""
     cdef Frontier* frontier = &search.frontier
     cdef Answers* answers = &search.answers
@@ -65,7 +65,7 @@ cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) 
     cdef Frontier swap
     while search.frontier.heap.size > 0:
         clear(&search.next_level)
-        if search_level(m, x, search, &search.next_level, beam_width) < 0:
+        if search_frontier(m, x, search, &search.next_level, beam_width) < 0:
             return -1
         swap = search.frontier
         search.frontier = search.next_level
@@ -76,9 +76,9 @@ cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) 
 cdef int search_best_first(Model* m, Query* x, Search* search, Rescorer* rescorer) noexcept nogil:
     """First those that are scored again, and then what has become of more than they."""
     if search.answers.is_collecting:
-        if search_level(m, x, search, &search.frontier, m.n_inner) < 0 or settle(rescorer, x, &search.answers) < 0:
+        if search_frontier(m, x, search, &search.frontier, m.n_inner) < 0 or settle(rescorer, x, &search.answers) < 0:
             return -1
-    return search_level(m, x, search, &search.frontier, m.n_inner)
+    return search_frontier(m, x, search, &search.frontier, m.n_inner)
 
 
 def top_k(
@@ -99,7 +99,7 @@ def top_k(
     cdef Search search
     cdef Rescorer rescorer
     cdef Py_ssize_t i
-    cdef bint is_rescored = rescoring is not None
+    cdef bint is_rescored = rescoring is not None and beam_width == 0
     cdef int status = 0
     memset(&m, 0, sizeof(Model))
     memset(&search, 0, sizeof(Search))

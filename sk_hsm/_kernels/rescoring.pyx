@@ -6,6 +6,7 @@ Its specification is the function of the same name in ``reference``.
 from libc.math cimport INFINITY, exp, fabs, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memset
 
 from .answers cimport Answers, offer_best
 from .heaps cimport Candidate, better, pop
@@ -174,25 +175,25 @@ def rescore(
     cdef Query x
     cdef Py_ssize_t i, width = classes.shape[1]
     cdef int n, at
-    cdef Candidate* items = <Candidate*>malloc((width + 1) * sizeof(Candidate))
-    if items == NULL:
-        raise MemoryError(f"no memory to score {width} classes again")
+    cdef Candidate* items = NULL
+    memset(&r, 0, sizeof(Rescorer))
     try:
+        items = <Candidate*>malloc((width + 1) * sizeof(Candidate))
+        if items == NULL:
+            raise MemoryError(f"no memory to score {width} classes again")
         open_rescorer(&r, rescoring, indptr)
-    except MemoryError:
-        free(items)
-        raise
-    with nogil:
-        for i in range(classes.shape[0]):
-            x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
-            n = 0
-            while n < width and classes[i, n] >= 0:
-                items[n] = Candidate(log_proba[i, n], classes[i, n], 0)
-                n += 1
-            if n < 2:
-                continue
-            score_again(&r, &x, items, n)
-            for at in range(n):
-                classes[i, at], log_proba[i, at] = items[at].node, items[at].log_p
+        with nogil:
+            for i in range(classes.shape[0]):
+                x = Query(&indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+                n = 0
+                while n < width and classes[i, n] >= 0:
+                    items[n] = Candidate(log_proba[i, n], classes[i, n], 0)
+                    n += 1
+                if n < 2:
+                    continue
+                score_again(&r, &x, items, n)
+                for at in range(n):
+                    classes[i, at], log_proba[i, at] = items[at].node, items[at].log_p
+    finally:
         free(items)
         close_rescorer(&r)
