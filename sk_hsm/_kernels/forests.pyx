@@ -155,7 +155,7 @@ cdef int search(Forest* f, Query* x, Py_ssize_t row, Answers* answers) noexcept 
 
 
 cdef int answer(Forest* f, Query* x, Py_ssize_t row, Answers* answers, Rescorer* rescorer) noexcept nogil:
-    """First those that are scored again, and then what has become of more than they."""
+    """Collect what is to be scored again, if it is, and then go on until the answers are certain."""
     cdef bint is_leaf = f.models[0].n_inner == 0  # the root, of one class
     if (offer_class(f, x, 0, answers) if is_leaf else start(f, x)) < 0:
         return -1

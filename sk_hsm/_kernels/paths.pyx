@@ -74,7 +74,7 @@ cdef int search_beam(Model* m, Query* x, Search* search, Py_ssize_t beam_width) 
 
 
 cdef int search_best_first(Model* m, Query* x, Search* search, Rescorer* rescorer) noexcept nogil:
-    """First those that are scored again, and then what has become of more than they."""
+    """Collect what is to be scored again, if it is, and then go on until the answers are certain."""
     if search.answers.is_collecting:
         if search_frontier(m, x, search, &search.frontier, m.n_inner) < 0 or settle(rescorer, x, &search.answers) < 0:
             return -1
