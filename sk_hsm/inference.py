@@ -21,7 +21,7 @@ from .threads import over_threads
 from .validation import OneRow, float_csr, kernel_rows
 
 MIN_ROWS = 64  # fewer rows than this are not worth a thread of their own
-LINE_BYTES = 264  # a line of up to 16 children of an opened node
+LINE_BYTES = 16 * LINE + 8  # a line of children of an opened node, see frontier.h
 SMALL = 2**20  # bytes that are there without a look at the system, which takes longer than a row
 
 Model = tuple[LabelTree, NodeWeights | PackedWeights, float]  # the last is the smoothing of its nodes

@@ -3,7 +3,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t
 from libc.stdlib cimport free
 
-from .heaps cimport Candidate, Heap, better, pop, push, replace
+from .heaps cimport Candidate, Heap, better, keep, pop, push, replace
 
 cdef struct Answers:
     # the best of at least the floor: k at most
@@ -41,13 +41,7 @@ cdef inline double bar(Answers* a) noexcept nogil:
 
 cdef inline int offer_best(Answers* a, Candidate item) noexcept nogil:
     """Return -1 where memory runs out."""
-    if item.log_p < a.floor:
-        return 0
-    if a.best.size < a.k:
-        return push(&a.best, item)
-    if better(item, a.best.items[0]):
-        replace(&a.best, item)
-    return 0
+    return 0 if item.log_p < a.floor else keep(&a.best, a.k, item)
 
 
 cdef inline int offer(Answers* a, Candidate item) noexcept nogil:

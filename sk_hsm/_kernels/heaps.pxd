@@ -63,3 +63,12 @@ cdef inline Candidate pop(Heap* heap) noexcept nogil:
     heap.size -= 1
     replace(heap, heap.items[heap.size])
     return root
+
+
+cdef inline int keep(Heap* best, Py_ssize_t k, Candidate item) noexcept nogil:
+    """Among the k best, if it is one of them; the worst is the root. Return -1 where memory runs out."""
+    if best.size < k:
+        return push(best, item)
+    if better(item, best.items[0]):
+        replace(best, item)
+    return 0

@@ -7,7 +7,7 @@ from libc.math cimport INFINITY, exp, log, sqrt
 from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, malloc
 
-from .heaps cimport Candidate, Heap, better, pop, push, replace
+from .heaps cimport Candidate, Heap, keep, pop, push
 from .sampling cimport Sampler, close_sampler, open_sampler, weigh
 from .vectors cimport VectorLoops, dot, log_sum_exp, vector_loops
 
@@ -27,19 +27,6 @@ cdef inline void add(Sum* sum, double exponent, double times) noexcept nogil:
         sum.less += times * exp(exponent - sum.top)
     else:
         sum.top, sum.less = exponent, times + sum.less * exp(sum.top - exponent)
-
-
-cdef int offer(Heap* best, Py_ssize_t k, double score, int32_t label) noexcept nogil:
-    """Keep the k best."""
-    cdef Candidate one
-    if best.size == k and score < best.items[0].log_p:
-        return 0
-    one.log_p, one.node = score, label
-    if best.size < k:
-        return push(best, one)
-    if better(one, best.items[0]):
-        replace(best, one)
-    return 0
 
 
 cdef void write_best(Heap* best, double log_total, double floor, int32_t[::1] classes, double[::1] log_proba) noexcept nogil:
@@ -93,7 +80,7 @@ def best_of_scores(const float[:, ::1] scores, double floor, int32_t[:, ::1] cla
             for c in range(scores.shape[1]):
                 if row[c] < bar:
                     continue
-                status |= offer(&best, k, row[c], c)
+                status |= keep(&best, k, Candidate(row[c], c, 0))
                 if best.size == k:
                     bar = best.items[0].log_p
             if status:
@@ -164,7 +151,7 @@ def search_cells(
                     vector = <float*>&vectors[s.members[place], 0]
                     loops.dots(&score, &vector, 1, &H[i, 0], s.width)
                     add(&total, score, 1)
-                    status |= offer(&best, k, score, s.members[place])
+                    status |= keep(&best, k, Candidate(score, s.members[place], 0))
             if status:
                 break
             for at in range(cells.size):
