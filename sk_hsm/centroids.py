@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.preprocessing import normalize
-from sklearn.utils.extmath import row_norms
 
-from ._kernels.rows import count_columns, count_nonzeros, sum_rows
+from ._kernels.rows import sum_rows
+from .row_sums import RowSums, row_sums
 from .threads import over_threads
-from .validation import kernel_rows
+from .validation import kernel_rows, row_starts
 
 # Values of rows that are looked at in one go, by a thread.
 AT_ONCE = 2**22
@@ -31,7 +32,13 @@ ONCE = 0.22
 POWERS = (0.7, 1.5)
 DENSE = 0.5
 
-ClassSums = tuple[sparse.csr_array, NDArray[np.int32]]  # of each class, over two to the power of its exponent
+
+class ClassSums(NamedTuple):
+    """Sums of each class's rows, over two to the power of its exponent, which changes no digit."""
+
+    sums: sparse.csr_array
+    exponent: NDArray[np.int32]
+    of_dense: bool  # as are_dense says of the rows
 
 
 def class_centroids(
@@ -48,7 +55,7 @@ def class_centroids(
     Summed in float64 and then rounded, so that they do not depend on the order of rows. Features count by
     how far they recur in a class where that is asked for. `sums` are those of unit_sums where they are known.
     """
-    sums, exponent = sums or unit_sums(X, y, weights, n_classes, n_jobs)
+    sums, exponent, of_dense = sums or unit_sums(X, y, weights, n_classes, n_jobs)
     centroids = sparse.csr_array((sums.data.copy(), sums.indices, sums.indptr), shape=sums.shape)
     values = centroids.data
     n_rows = weights.sum() / max(np.count_nonzero(np.bincount(y)), 1)
@@ -56,8 +63,9 @@ def class_centroids(
         exact = np.ldexp(values.astype(np.float64), np.repeat(exponent, np.diff(sums.indptr)))
         share = recurrence(X, y, weights, sums.indices, exact)
         values *= (share ** (RECURRING if recurring else 1))[sums.indices]
-    if not (recurring or is_dense(X, weights)):
-        np.copysign(np.abs(values) ** power_of_means(n_rows), values, out=values)
+    if not (recurring or of_dense):
+        size = np.abs(values)
+        np.copysign(np.power(size, power_of_means(n_rows), out=size), values, out=values)
     return normalize(centroids, copy=False)
 
 
@@ -83,35 +91,36 @@ def unit_sums(
     n_jobs: int | None,
 ) -> ClassSums:
     """Of rows made ones of length one."""
-    return sums_near_one(X, y, weights, over_lengths(weights, X), n_classes, n_jobs)
+    of_rows = row_sums(X)
+    scale = over_lengths(weights, of_rows)
+    return scaled_sums(X, y, weights, scale, n_classes, are_dense(of_rows, weights, X.shape[1]), n_jobs)
 
 
-def over_lengths(weights: NDArray[np.float64], X: sparse.csr_array) -> NDArray[np.float64]:
+def over_lengths(weights: NDArray[np.float64], of_rows: RowSums) -> NDArray[np.float64]:
     """What makes rows ones of length `weights`, (n_rows,); zero for rows of zeros."""
-    lengths = row_norms(X)
+    lengths = np.sqrt(of_rows.squares)
     return np.divide(weights, lengths, out=np.zeros(len(weights)), where=lengths > 0)
 
 
-def sums_near_one(
+def scaled_sums(
     X: sparse.csr_array,
     y: NDArray[np.int32],
     weights: NDArray[np.float64],
     scale: NDArray[np.float64],
     n_classes: int,
+    of_dense: bool,
     n_jobs: int | None,
 ) -> ClassSums:
-    """class_sums over a power of two for each class, which changes no digit; and its exponents."""
+    """class_sums over a power of two for each class, so that they are near one."""
     largest = np.zeros(n_classes)
     np.maximum.at(largest, y, weights)
     exponent = np.frexp(largest)[1]
-    return class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs), exponent
+    return ClassSums(class_sums(X, y, np.ldexp(scale, -exponent[y]), n_classes, n_jobs), exponent, of_dense)
 
 
-def is_dense(X: sparse.csr_array, weights: NDArray[np.float64]) -> bool:
-    """Whether more than DENSE of the values are not zero, a row of weight 2 being two rows."""
-    counts = np.empty(X.shape[0], dtype=np.int64)
-    count_nonzeros(X.indptr.astype(np.int64), X.data, counts)
-    return bool(weights @ counts > DENSE * weights.sum() * X.shape[1])
+def are_dense(of_rows: RowSums, weights: NDArray[np.float64], n_features: int) -> bool:
+    """Whether more than DENSE of rows' values are not zero, a row of weight 2 being two rows."""
+    return bool(weights @ of_rows.counts > DENSE * weights.sum() * n_features)
 
 
 def power_of_means(n_rows: float) -> float:
@@ -133,27 +142,20 @@ def class_sums(
     members = np.argsort(y, kind="stable")
     members = members[scale[members] != 0]
     group_ptr = np.searchsorted(y[members], np.arange(n_classes + 1))
-    indptr, indices, data = kernel_rows(X)
-    sum_ptr = np.zeros(n_classes + 1, dtype=np.int64)
-    parts = list(blocks(np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)))
-    n_features = X.shape[1]
+    n_features, rows = X.shape[1], (members, scale[members], *kernel_rows(X))
+    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)
 
-    def count(part: tuple[int, int]) -> None:
+    def add_up(part: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
         lo, hi = part
-        out = sum_ptr[lo + 1 : hi + 1]
-        count_columns(group_ptr[lo : hi + 1], members, indptr, indices, n_features, out)
+        counts, room = np.empty(hi - lo, np.int64), int(n_values[lo:hi].sum())
+        columns, sums = np.empty(room, np.int32), np.empty(room, np.float32)
+        sum_rows(group_ptr[lo : hi + 1], *rows, n_features, counts, columns, sums)
+        n = counts.sum()
+        return counts, columns[:n].copy(), sums[:n].copy()
 
-    over_threads(count, parts, n_jobs)
-    np.cumsum(sum_ptr, out=sum_ptr)
-    sums = np.empty(sum_ptr[-1], np.int32), np.empty(sum_ptr[-1], np.float32)
-    rows = members, scale[members], indptr, indices, data, n_features
-
-    def add_up(part: tuple[int, int]) -> None:
-        lo, hi = part
-        sum_rows(group_ptr[lo : hi + 1], *rows, sum_ptr[lo : hi + 1], *sums)
-
-    over_threads(add_up, parts, n_jobs)
-    return sparse.csr_array((sums[1], sums[0], sum_ptr), shape=(n_classes, n_features))
+    parts = over_threads(add_up, blocks(n_values), n_jobs)
+    counts, columns, sums = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return sparse.csr_array((sums, columns, row_starts(counts)), shape=(n_classes, n_features))
 
 
 def blocks(n_values: NDArray) -> Iterable[tuple[int, int]]:
@@ -179,7 +181,7 @@ def recurrence(
     """
     n_features = X.shape[1]
     n_values = np.diff(X.indptr)
-    scale = over_lengths(weights, X) ** 2 / np.maximum(weights, 1e-300)
+    scale = over_lengths(weights, row_sums(X)) ** 2 / np.maximum(weights, 1e-300)
     # a row of weight 2 is two rows, and one of weight 1/2 the half of one
     itself = np.minimum(weights, 1)
     others = np.bincount(y, weights=weights)[y] - itself

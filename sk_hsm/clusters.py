@@ -12,8 +12,9 @@ from scipy import sparse
 from ._kernels.clusters import kmeans_clusters
 from ._kernels.cuts import kmeans_split
 from ._kernels.trees import contract_binary
-from .centroids import is_dense, with_class_features
+from .centroids import are_dense, with_class_features
 from .label_tree import LabelTree
+from .row_sums import row_sums
 from .threads import over_threads
 from .validation import kernel_rows
 
@@ -81,7 +82,8 @@ def are_divided_at_once(centroids: sparse.csr_array, frequency: NDArray[np.float
     n_classes = len(frequency)
     if arity == 2 or n_classes <= SMALL * arity:
         return False
-    return is_dense(centroids, frequency) or MANY * centroids.shape[1] < n_classes
+    n_features = centroids.shape[1]
+    return are_dense(row_sums(centroids), frequency, n_features) or MANY * n_features < n_classes
 
 
 def cluster_once(

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._kernels.rows import count_nonzeros, sum_magnitudes
+from .row_sums import RowSums
 
 PRIORS = ("none", "naive_bayes", "centroid")  # kernels know them by number
 
@@ -51,13 +51,7 @@ class Penalties:
         return Penalty(float(self.C[v]), str(self.prior[v]), float(self.scale[v]))
 
 
-def smoothing_of(
-    rows: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]], row_weights: NDArray
-) -> float:
+def smoothing_of(sums: RowSums, row_weights: NDArray) -> float:
     """SMOOTHING in the unit of the features: the mean of the non-zeros, each row by its weight."""
-    indptr, _, data = rows
-    sums, counts = np.empty(len(row_weights)), np.empty(len(row_weights), np.int64)
-    sum_magnitudes(indptr, data, sums)
-    count_nonzeros(indptr, data, counts)
-    number = np.sum(row_weights * counts)  # stored zeros do not count
-    return float(SMOOTHING * np.sum(row_weights * sums) / number) if number > 0 else SMOOTHING
+    number = np.sum(row_weights * sums.counts)  # stored zeros do not count
+    return float(SMOOTHING * np.sum(row_weights * sums.magnitudes) / number) if number > 0 else SMOOTHING

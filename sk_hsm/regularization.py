@@ -156,7 +156,7 @@ class Search:
         for level in range(n_levels):
             held = [t.rows[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
-        self.scales = [_rounded(s / np.sqrt(_mean_square_norm(problem))) for s in SCALES]
+        self.scales = [_rounded(s) for s in SCALES / np.sqrt(_mean_square_norm(problem))]
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
         self.table: dict[Penalty, NDArray[np.float64]] = {}

@@ -8,16 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
-from sklearn.utils.extmath import row_norms
 
 from ._kernels.rescoring import rescore
+from ._kernels.rows import keep_large, unit_rows
 from .blas import one_blas_thread
-from .centroids import ClassSums, sums_near_one, unit_sums
+from .centroids import ClassSums, scaled_sums, unit_sums
 from .inference import Models, path_log_proba, top_k
 from .label_tree import LabelTree
-from .node_weights import FlatArrays, NodeWeights, offsets
+from .node_weights import FlatArrays, NodeWeights
 from .packed_weights import PackedWeights
-from .validation import index_array, kernel_rows
+from .validation import index_array, kernel_rows, row_starts
 from .whitening import whitened
 
 # How many classes are scored again, the log-probability that they have in the tree, and its smoothing.
@@ -132,18 +132,13 @@ class Rescoring(FlatArrays):
 
     def pruned(self) -> Rescoring:
         """With features only that count for KEPT of the class's largest or more; not of white rows."""
-        size = np.sqrt(self.feature_weights)[self.features]
-        size *= self.values
-        np.abs(size, out=size)
-        counts = np.diff(self.starts)
-        some = counts > 0
-        firsts = self.starts[:-1][some]
-        largest = np.maximum.reduceat(size, firsts) if len(size) else size
+        counts = np.empty(len(self.biases), np.int64)
+        features, values = np.empty_like(self.features), np.empty_like(self.values)
+        rows = self.starts, self.features, self.values, self.feature_weights
         # those at the bound are kept whichever way sums were rounded
-        kept = size >= np.repeat((1 - 1e-4) * KEPT * largest, counts[some])
-        del size
-        counts[some] = np.add.reduceat(kept, firsts, dtype=np.int64) if len(kept) else 0
-        sums = (self.values[kept], self.features[kept], index_array(offsets(counts)))
+        keep_large(*rows, (1 - 1e-4) * KEPT, counts, features, values)
+        n = counts.sum()
+        sums = (values[:n].copy(), features[:n].copy(), row_starts(counts))
         sums = sparse.csr_array(sums, shape=(len(counts), self.n_features))
         new = _of_sums(sums, np.zeros(len(counts), np.int32), self.feature_weights).chosen_as(self)
         lengths = new.lengths * self.lengths
@@ -172,7 +167,7 @@ def class_similarities(
 
     `sums` are those of unit_sums for rows that are not white, where they are known.
     """
-    sums, exponent = sums or _sums(X, y, weights, n_classes, whitening, n_jobs)
+    sums, exponent, _ = sums or _sums(X, y, weights, n_classes, whitening, n_jobs)
     if whitening is not None:
         return _of_white(sums.toarray(), exponent, whitening)
     features = sums.indices if sums.data.all() else sums.indices[sums.data != 0]
@@ -191,7 +186,7 @@ def updated(
 ) -> Rescoring:
     """With the rows of another batch, as they are; features keep their weights, and it stays pruned."""
     X = X if whitening is None else whitened(X, whitening)
-    sums, exponent = _sums(X, y, weights, len(rescoring.biases), whitening, n_jobs)
+    sums, exponent, _ = _sums(X, y, weights, len(rescoring.biases), whitening, n_jobs)
     known, met = rescoring.lengths > 0, np.bincount(y, minlength=len(exponent)) > 0
     of_known = np.where(known, np.frexp(rescoring.lengths)[1], exponent)
     exponent = np.where(met, exponent, of_known)
@@ -221,8 +216,8 @@ def _sums(
     if whitening is None:
         return unit_sums(X, y, weights, n_classes, n_jobs)
     reach = np.frexp(np.abs(X.data).max(initial=0))[1]  # so that no sum is too large for float32
-    sums, exponent = sums_near_one(X, y, weights, np.ldexp(weights, -reach), n_classes, n_jobs)
-    return sums, exponent + reach
+    sums = scaled_sums(X, y, weights, np.ldexp(weights, -reach), n_classes, True, n_jobs)
+    return sums._replace(exponent=sums.exponent + reach)
 
 
 def _scaled(sums: sparse.csr_array, factors: NDArray[np.float64]) -> sparse.csr_array:
@@ -234,12 +229,9 @@ def _scaled(sums: sparse.csr_array, factors: NDArray[np.float64]) -> sparse.csr_
 def _of_sums(
     sums: sparse.csr_array, exponent: NDArray[np.int32], feature_weights: NDArray[np.float32]
 ) -> Rescoring:
-    starts, features, _ = kernel_rows(sums)
-    weighted = sums.data * np.sqrt(feature_weights)[features]
-    weighted = sparse.csr_array((weighted, features, index_array(starts)), shape=sums.shape)
-    lengths = row_norms(weighted).astype(np.float64)
-    del weighted
-    values = sums.data / np.repeat(_or_one(lengths).astype(np.float32), np.diff(starts))
+    starts, features, _ = rows = kernel_rows(sums)
+    lengths, values = np.empty(sums.shape[0]), np.empty_like(sums.data)
+    unit_rows(*rows, feature_weights, lengths, values)
     biases = np.zeros(len(lengths), dtype=np.float32)
     return _rescoring(starts, features, values, biases, np.ldexp(lengths, exponent), feature_weights)
 

@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.special import log_softmax
-from sklearn.utils.extmath import row_norms
 
 from ._kernels.nodes import NodeTrainer
 from .blas import one_blas_thread
 from .label_tree import LabelTree
-from .node_weights import LINE, NO_CHILD, NodeWeights
+from .node_weights import LINE, NO_CHILD, NodeWeights, offsets
 from .priors import Penalties, smoothing_of
 from .progress import Progress
 from .row_keys import row_keys
+from .row_sums import RowSums, row_sums
 from .threads import over_threads
 from .validation import kernel_rows
 
@@ -52,7 +52,7 @@ class Problem:
 
     def with_goal(self, tol: float, max_iter: int) -> Problem:
         """The same, with what is known of its rows, which is found out once: now at the latest."""
-        _ = self.csr, self.square_norms, self.smoothing, self.row_ranges
+        _ = self.csr, self.square_norms, self.smoothing, self.row_order, self.row_ranges
         other = copy(self)
         other.tol, other.max_iter = tol, max_iter
         return other
@@ -67,9 +67,14 @@ class Problem:
         return row_keys(self.X, self.y)
 
     @cached_property
+    def row_sums(self) -> RowSums:
+        return row_sums(self.X)
+
+    @cached_property
     def square_norms(self) -> NDArray[np.float32]:
         """With the constant feature of the intercept."""
-        return (row_norms(self.X, squared=True) + self.fit_intercept).astype(np.float32)
+        with np.errstate(over="ignore"):
+            return (self.row_sums.squares + self.fit_intercept).astype(np.float32)
 
     @cached_property
     def has_negative(self) -> bool:
@@ -79,7 +84,7 @@ class Problem:
     @cached_property
     def smoothing(self) -> float:
         """What naive Bayes adds to its sums."""
-        return 0.0 if self.has_negative else smoothing_of(self.csr, self.row_weights)
+        return 0.0 if self.has_negative else smoothing_of(self.row_sums, self.row_weights)
 
     @cached_property
     def leaf_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -100,8 +105,9 @@ class Problem:
     def row_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Start and stop of each inner node's rows in row_order."""
         start, stop = (bound[: self.tree.n_inner] for bound in self.leaf_ranges)
-        sorted_ranks = self.ranks[self.row_order]
-        return np.searchsorted(sorted_ranks, start), np.searchsorted(sorted_ranks, stop)
+        n_rows = np.bincount(self.ranks[self.row_weights > 0], minlength=self.tree.n_classes)
+        row_ptr = offsets(n_rows)
+        return row_ptr[start], row_ptr[stop]
 
     @cached_property
     def before(self) -> NodeWeights:

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import entropy
 from sklearn.preprocessing import normalize
-from sklearn.utils.extmath import row_norms
 
-from .centroids import ClassSums, class_centroids, is_dense, unit_sums
+from .centroids import ClassSums, are_dense, class_centroids, unit_sums
 from .clusters import cluster_centroids
 from .inference import check_memory, path_log_proba
 from .label_tree import LabelTree
@@ -25,6 +24,7 @@ from .progress import Progress
 from .regularization import choose_penalties, is_held_out, penalties_of, search_penalties
 from .rescoring import FEW, MORE, MORE_SMOOTHED, Rescoring, choose_coefficients, class_similarities, updated
 from .row_keys import count_distinct, merge_equal, mixed, row_keys
+from .row_sums import row_sums
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
@@ -291,7 +291,7 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
     arity = NARROW if params["arity"] == "auto" else params["arity"]
     if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or len(rows.classes) <= arity:
         return False
-    if is_dense(rows.X, rows.weights) or count_distinct(rows.keys) > N_TRIED:
+    if count_distinct(rows.keys) > N_TRIED or are_dense(row_sums(rows.X), rows.weights, rows.X.shape[1]):
         return False
     rows = different_rows(rows.of(rows.weights > 0))
     rows = Rows(normalize(rows.X), rows.y, rows.weights, rows.classes)
@@ -363,7 +363,7 @@ def rounding_step(rows: Rows, rounding: float | None) -> float | None:
     """What weights are to be multiples of: rounding over the root mean square length of rows."""
     if rounding is None:
         return None
-    mean = np.average(row_norms(rows.X, squared=True).astype(np.float64), weights=rows.weights)
+    mean = np.average(row_sums(rows.X).squares, weights=rows.weights)
     step = float(rounding / (mean or 1.0) ** 0.5)
     if not MIN_STEP <= step <= 1 / MIN_STEP:
         raise ValueError(

@@ -13,7 +13,7 @@ from sklearn.preprocessing import LabelEncoder
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 
-from ._kernels.rows import is_plain
+from ._kernels.rows import are_plain
 
 MAX_WEIGHT = float(np.finfo(np.float32).max)
 CSR = (sparse.csr_array, sparse.csr_matrix)
@@ -150,8 +150,10 @@ def float_csr(X: Any) -> sparse.csr_array:
             columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), values.shape)
             n_values = np.count_nonzero(values, axis=1)
             mask = slice(None) if n_values.sum() == values.size else values != 0
-            arrays = values[mask].ravel(), columns[mask].ravel(), _starts(n_values)
+            arrays = values[mask].ravel(), columns[mask].ravel(), row_starts(n_values)
             rows = sparse.csr_array(arrays, shape=X.shape)
+    if are_plain(*kernel_rows(rows), rows.shape[1]):
+        return rows
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
@@ -165,7 +167,7 @@ def full_csr(values: NDArray[np.float32]) -> sparse.csr_array:
     """All values as CSR, zeros too; they stay where they are."""
     n, d = values.shape
     columns = np.tile(np.arange(d, dtype=np.int32), n)
-    return sparse.csr_array((values.ravel(), columns, _starts(np.full(n, d, dtype=np.int64))), shape=(n, d))
+    return sparse.csr_array((values.ravel(), columns, row_starts(np.full(n, d, dtype=np.int64))), shape=(n, d))
 
 
 def as_view(X: sparse.csr_array) -> NDArray[np.float32] | sparse.csr_array:
@@ -190,7 +192,7 @@ def training_csr(X: Any) -> sparse.csr_array:
     return _finite(full_csr(values)) if np.count_nonzero(values) > FULL * n * d else float_csr(values)
 
 
-def _starts(n_values: NDArray[np.int64]) -> NDArray[np.integer]:
+def row_starts(n_values: NDArray[np.int64]) -> NDArray[np.integer]:
     """Where the rows of so many values begin."""
     return index_array(np.concatenate([[0], np.cumsum(n_values)]))
 
@@ -241,9 +243,8 @@ def one_row(X: Any, n_features: int) -> OneRow | None:
         return None
     with np.errstate(over="ignore"):
         data = data.astype(np.float32, copy=False)
-    if not is_plain(indices, data, n_features):
-        return None
-    return OneRow(np.array([0, len(indices)], dtype=np.int64), indices, data, X.shape)
+    indptr = np.array([0, len(indices)], dtype=np.int64)
+    return OneRow(indptr, indices, data, X.shape) if are_plain(indptr, indices, data, n_features) else None
 
 
 def check_rows(X: Any) -> sparse.csr_array:

@@ -99,7 +99,7 @@ def test_dense_rows_of_many_features_are_clustered_too(monkeypatch):
         return np.mean((points @ means.T).argmax(axis=1) == child)
 
     assert share_nearest_to_their_own() > 0.98
-    monkeypatch.setattr(clusters, "is_dense", lambda *args: False)
+    monkeypatch.setattr(clusters, "are_dense", lambda *args: False)
     assert share_nearest_to_their_own() < 0.95
 
 

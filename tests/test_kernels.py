@@ -345,21 +345,54 @@ def test_hash_rows(seed, n_rows, n_features):
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, st.integers(0, 8), st.integers(1, 30))
-def test_sum_magnitudes_and_count_nonzeros(seed, n_rows, n_features):
+def test_sum_values(seed, n_rows, n_features):
     indptr, _, data = random_rows(np.random.default_rng(seed), n_rows, n_features)
     data[::3] = 0
     results = []
     for module in (rows, reference):
-        results.append((np.full(n_rows, np.nan), np.full(n_rows, -7)))
-        module.sum_magnitudes(indptr, data, results[-1][0])
-        module.count_nonzeros(indptr, data, results[-1][1])
-    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-14)
-    np.testing.assert_array_equal(results[0][1], results[1][1])
+        results.append((np.full(n_rows, -7), *np.full((2, n_rows), np.nan)))
+        module.sum_values(indptr, data, *results[-1])
+    for result, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-14)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(0, 8), st.integers(1, 30))
+def test_unit_rows(seed, n_rows, n_features):
+    rng = np.random.default_rng(seed)
+    indptr, indices, data = random_rows(rng, n_rows, n_features)
+    data[:: rng.integers(1, 4)] = 0
+    weights = rng.choice([0, 0.5, 7], n_features).astype(np.float32)
+    results = []
+    for module in (rows, reference):
+        results.append((np.full(n_rows, np.nan), np.full(len(data), np.nan, np.float32)))
+        module.unit_rows(indptr, indices, data, weights, *results[-1])
+    for result, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-6)
+    out = sparse.csr_array((results[0][1], indices, indptr), shape=(n_rows, n_features)).toarray()
+    is_long = results[0][0] > 0
+    np.testing.assert_allclose((out[is_long] ** 2 @ weights), 1, rtol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SEEDS, st.integers(0, 8), st.integers(1, 30), st.sampled_from([0.0, 0.2, 0.5, 0.999]))
+def test_keep_large(seed, n_rows, n_features, share):
+    rng = np.random.default_rng(seed)
+    indptr, indices, data = random_rows(rng, n_rows, n_features)
+    weights = rng.choice([0.5, 1, 7], n_features).astype(np.float32)
+    results = []
+    for module in (rows, reference):
+        room = np.full(len(data), -7, np.int32), np.full(len(data), -7, np.float32)
+        results.append((np.full(n_rows, -7), *room))
+        module.keep_large(indptr, indices, data, weights, share, *results[-1])
+    for result, expected in zip(*results, strict=True):
+        np.testing.assert_array_equal(result, expected)
+    assert np.all(results[0][0][np.diff(indptr) > 0] > 0)  # the largest is always there
 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(1, 9), st.integers(0, 5), st.sampled_from([1, 30, 64, 65, 5000, 9000]))
-def test_count_columns_and_sum_rows(seed, n_rows, n_groups, n_features):
+def test_sum_rows(seed, n_rows, n_groups, n_features):
     rng = np.random.default_rng(seed)
     matrix = sparse.random_array(
         (n_rows, n_features),
@@ -374,37 +407,42 @@ def test_count_columns_and_sum_rows(seed, n_rows, n_groups, n_features):
     group_ptr = np.concatenate([[0], np.cumsum(rng.integers(0, 4, n_groups))])
     members = rng.integers(0, n_rows, group_ptr[-1])
     scale = rng.normal(size=len(members))
-    counts = np.full((2, n_groups), -7)
-    for module, out in zip((rows, reference), counts, strict=True):
-        module.count_columns(group_ptr, members, *arrays[:2], n_features, out)
-    np.testing.assert_array_equal(*counts)
-    sum_ptr = np.concatenate([[0], np.cumsum(counts[0])])
+    room = int(np.diff(arrays[0])[members].sum())
     results = []
     for module in (rows, reference):
-        results.append((np.full(sum_ptr[-1], -7, np.int32), np.full(sum_ptr[-1], np.nan, np.float32)))
-        module.sum_rows(group_ptr, members, scale, *arrays, n_features, sum_ptr, *results[-1])
-    np.testing.assert_array_equal(results[0][0], results[1][0])
-    np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-6, atol=1e-12)
+        sums = np.full(room, -7, np.int32), np.full(room, np.nan, np.float32)
+        results.append((np.full(n_groups, -7), *sums))
+        module.sum_rows(group_ptr, members, scale, *arrays, n_features, *results[-1])
+    counts, columns, sums = results[0]
+    np.testing.assert_array_equal(counts, results[1][0])
+    np.testing.assert_array_equal(columns, results[1][1])
+    np.testing.assert_allclose(sums, results[1][2], rtol=1e-6, atol=1e-12)
     of = sparse.csr_array((scale, members, group_ptr), shape=(n_groups, n_rows))
-    summed = sparse.csr_array((results[0][1], results[0][0], sum_ptr), shape=(n_groups, n_features))
+    n = counts.sum()
+    summed = sparse.csr_array((sums[:n], columns[:n], offsets(counts)), shape=(n_groups, n_features))
     np.testing.assert_allclose(summed.toarray(), of @ matrix.toarray(), rtol=1e-6, atol=1e-6)
 
 
 @settings(max_examples=100, deadline=None)
 @given(
-    SEEDS, st.sampled_from([-1, 0, 1, 7, 8, 2**31 - 1]), st.sampled_from([np.nan, np.inf, -np.inf, 3e38, 0])
+    SEEDS,
+    st.integers(1, 4),
+    st.sampled_from([-1, 0, 1, 7, 8, 2**31 - 1]),
+    st.sampled_from([np.nan, np.inf, -np.inf, 3e38, 0]),
 )
-def test_is_plain(seed, column, value):
-    _, columns, values = random_rows(np.random.default_rng(seed), 1, 8)
-    row = np.array(columns), np.array(values)
-    changed = [row, (np.append(columns, np.int32(column)), np.append(values, np.float32(1)))]
-    changed += [(columns[::-1].copy(), values)]
+def test_are_plain(seed, n_rows, column, value):
+    rng = np.random.default_rng(seed)
+    indptr, columns, values = random_rows(rng, n_rows, 8)
+    assert rows.are_plain(indptr, columns, values, 8)
+    changed = [(columns[::-1].copy(), values)]
     if len(values):
-        values[seed % len(values)] = value
-        changed.append((columns, values))
+        at = rng.integers(len(values))
+        for array, new in ((0, column), (1, value)):
+            changed.append((columns.copy(), values.copy()))
+            changed[-1][array][at] = new
     for columns, values in changed:
-        assert rows.is_plain(columns, values, 8) == reference.is_plain(columns, values, 8)
-    assert rows.is_plain(*row, 8)
+        expected = reference.are_plain(indptr, columns, values, 8)
+        assert rows.are_plain(indptr, columns, values, 8) == expected
 
 
 # -- nodes.pyx --------------------------------------------------------------

@@ -33,7 +33,7 @@ cdef class NodeTrainer:
     cdef dict buffers
 
     cdef int arity(self, int64_t v) noexcept nogil
-    cdef int64_t child_of(self, int64_t v, int64_t row) noexcept nogil
+    cdef int64_t child_of(self, int64_t v, int64_t row, int64_t likely) noexcept nogil
     cdef const float* old_bias(self, int64_t v) noexcept nogil
     cdef bint is_open(self, int64_t v, int64_t child) noexcept nogil
     cdef int32_t count_features_of(self, int64_t v) noexcept nogil

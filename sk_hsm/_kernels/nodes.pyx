@@ -178,17 +178,17 @@ cdef class NodeTrainer:
     cdef int arity(self, int64_t v) noexcept nogil:
         return self.child_ptr[v + 1] - self.child_ptr[v]
 
-    cdef int64_t child_of(self, int64_t v, int64_t row) noexcept nogil:
-        """Which child of v is above a row's class: the last whose leaves do not begin behind it."""
+    cdef int64_t child_of(self, int64_t v, int64_t row, int64_t likely) noexcept nogil:
+        """Which child of v is above a row's class: the last whose leaves do not begin behind it.
+
+        It is found at once if it is the likely one or soon after: rows are sorted by rank.
+        """
         cdef int64_t rank = self.leaf_start[self.n_inner + self.y[row]]
-        cdef int64_t lo = 0, hi = self.arity(v), middle
-        while hi - lo > 1:
-            middle = (lo + hi) // 2
-            if self.leaf_start[self.children[self.child_ptr[v] + middle]] <= rank:
-                lo = middle
-            else:
-                hi = middle
-        return lo
+        cdef const int32_t* children = &self.children[self.child_ptr[v]]
+        cdef int64_t child = likely if self.leaf_start[children[likely]] <= rank else 0
+        while child + 1 < self.arity(v) and self.leaf_start[children[child + 1]] <= rank:
+            child += 1
+        return child
 
     cdef const float* old_bias(self, int64_t v) noexcept nogil:
         """NULL where no row has come to node v before."""
@@ -211,8 +211,8 @@ cdef class NodeTrainer:
         cdef int64_t first = self.start[v], last = self.stop[v], i, j, child = -1
         cdef int32_t n = 0
         if first < last:
-            child = self.child_of(v, self.row_order[first])
-        if (first == last or child == self.child_of(v, self.row_order[last - 1])) and not self.is_open(v, child):
+            child = self.child_of(v, self.row_order[first], 0)
+        if (first == last or child == self.child_of(v, self.row_order[last - 1], child)) and not self.is_open(v, child):
             return 0
         if self.n_full and first < last:
             return self.n_full
@@ -245,12 +245,12 @@ cdef class NodeTrainer:
         cdef Node* node = &self.node
         cdef Rows* rows = &node.rows
         cdef Py_ssize_t i
-        cdef int64_t j, row, first = self.old_feature_ptr[v]
+        cdef int64_t j, row, first = self.old_feature_ptr[v], child = 0
         cdef int32_t n_features = 0
         node.v, node.width, rows.n_full = v, line_width(self.arity(v)), self.n_full if n else 0
         for i in range(n):
             row = row_list[i]
-            rows.child[i] = self.child_of(v, row)
+            rows.child[i] = child = self.child_of(v, row, child)
             rows.weight[i], rows.square_norm[i] = self.row_weights[row], self.square_norms[row]
         if rows.n_full:
             rows.indices, rows.data = &self.indices[0], &self.data[0]

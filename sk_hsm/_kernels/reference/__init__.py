@@ -21,7 +21,7 @@ from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .ranks import rank_features
 from .rescoring import rescore
-from .rows import count_columns, count_nonzeros, hash_rows, is_plain, sum_magnitudes, sum_rows
+from .rows import are_plain, hash_rows, keep_large, sum_rows, sum_values, unit_rows
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
 from .trees import contract_binary, huffman_parents
@@ -32,17 +32,16 @@ __all__ = [
     "TrialTrainer",
     "add_log_proba",
     "all_log_proba",
+    "are_plain",
     "ascend_dual",
     "average_top_k",
     "best_of_scores",
     "choose_tags",
     "contract_binary",
-    "count_columns",
-    "count_nonzeros",
     "draw_classes",
     "hash_rows",
     "huffman_parents",
-    "is_plain",
+    "keep_large",
     "kmeans_clusters",
     "kmeans_split",
     "log_totals",
@@ -53,11 +52,12 @@ __all__ = [
     "sample_classes",
     "score_classes",
     "search_cells",
-    "sum_magnitudes",
     "sum_rows",
+    "sum_values",
     "top_k",
     "train_flat_rows",
     "train_rows",
+    "unit_rows",
     "unpack_node",
     "window_pairs",
     "write_guess",

@@ -23,56 +23,75 @@ def hash_rows(indptr, indices, data, out):
                 out[i] = (int(out[i]) + mix(int(indices[j]) << 32 | bits)) % 2**64
 
 
-def sum_magnitudes(indptr, data, out):
-    """Of each row, the sum of its values' magnitudes: (n_rows,) float64, out."""
-    for i in range(len(out)):
-        out[i] = np.abs(data[indptr[i] : indptr[i + 1]].astype(np.float64)).sum()
+def sum_values(indptr, data, counts, magnitudes, squares):
+    """Of each row, how many values are not zero, and the sums of their magnitudes and squares.
 
-
-def count_nonzeros(indptr, data, out):
-    """Of each row, the number of values that are not zero: (n_rows,) int64, out."""
-    for i in range(len(out)):
-        out[i] = np.count_nonzero(data[indptr[i] : indptr[i + 1]])
-
-
-def count_columns(group_ptr, members, indptr, indices, n_columns, counts):
-    """Of each group of rows, the number of columns that any of them has.
-
-    group_ptr, members : int64, the rows of group i are members[group_ptr[i]:group_ptr[i + 1]]; a row may
-        be in any number of groups, and often in one.
-    indptr, indices : the rows; values may be zero.
-    counts : (n_groups,) int64, out.
+    counts, magnitudes, squares : (n_rows,) int64, float64 and float64, out.
     """
     for i in range(len(counts)):
-        of = members[group_ptr[i] : group_ptr[i + 1]]
-        counts[i] = len({column for row in of for column in indices[indptr[row] : indptr[row + 1]]})
+        values = data[indptr[i] : indptr[i + 1]].astype(np.float64)
+        counts[i], magnitudes[i], squares[i] = np.count_nonzero(values), np.abs(values).sum(), values @ values
+
+
+def are_plain(indptr, columns, values, n_features):
+    """Whether each row's columns rise, and are below n_features, and its values are finite, none zero.
+
+    indptr, columns, values : the rows, CSR.
+    """
+    plain = np.isfinite(values) & (values != 0) & (0 <= columns) & (columns < n_features)
+    spans = [slice(*bounds) for bounds in zip(indptr[:-1], indptr[1:], strict=True)]
+    return all(plain[s].all() and np.all(np.diff(columns[s].astype(int)) > 0) for s in spans)
+
+
+def unit_rows(indptr, indices, data, feature_weights, lengths, out):
+    """Each row over its length, the root of the sum of feature weight times value squared, unless it is zero.
+
+    lengths, out : (n_rows,) float64 and (n_values,) float32, out.
+    """
+    for i in range(len(lengths)):
+        row = slice(indptr[i], indptr[i + 1])
+        lengths[i] = np.sqrt(feature_weights[indices[row]] @ data[row].astype(np.float64) ** 2)
+        out[row] = data[row] / (lengths[i] or 1)
+
+
+def keep_large(indptr, indices, data, feature_weights, share, counts, kept_indices, kept_data):
+    """Of each row, the values that are at least a share of its largest, all times the root of their weight.
+
+    counts : (n_rows,) int64, out: how many there are.
+    kept_indices, kept_data : int32 and float32, out: row by row, with room for all.
+    """
+    n = 0
+    for i in range(len(counts)):
+        row = slice(indptr[i], indptr[i + 1])
+        size = feature_weights[indices[row]] * data[row].astype(np.float64) ** 2
+        kept = size >= share**2 * size.max(initial=0)
+        counts[i] = np.count_nonzero(kept)
+        some = slice(n, n + counts[i])
+        kept_indices[some], kept_data[some] = indices[row][kept], data[row][kept]
+        n += counts[i]
 
 
 def sum_rows(
-    group_ptr, members, scale, indptr, indices, data, n_columns, sum_ptr, sum_indices, sum_data
+    group_ptr, members, scale, indptr, indices, data, n_columns, counts, sum_indices, sum_data
 ):  # fmt: skip
     """The scaled sum of each group of rows, in float64 and then rounded, as CSR with columns in order.
 
-    group_ptr, members, indptr, indices : see count_columns.
+    group_ptr, members : int64, the rows of group i are members[group_ptr[i]:group_ptr[i + 1]]; a row may
+        be in any number of groups, and often in one.
     scale : (n_members,) float64.
-    sum_ptr : (n_groups + 1,) int64, where the sums go: by count_columns.
-    sum_indices, sum_data : int32 and float32, out.
+    indptr, indices, data : the rows; values may be zero.
+    counts : (n_groups,) int64, out: of each group, the number of columns that any of its rows has.
+    sum_indices, sum_data : int32 and float32, out: group by group, with room for as many values as the
+        members have.
     """
-    for i in range(len(group_ptr) - 1):
+    n = 0
+    for i in range(len(counts)):
         total, has = np.zeros(n_columns), np.zeros(n_columns, dtype=bool)
         for k in range(group_ptr[i], group_ptr[i + 1]):
             row = slice(indptr[members[k]], indptr[members[k] + 1])
             total[indices[row]] += scale[k] * data[row].astype(np.float64)
             has[indices[row]] = True
-        sum_indices[sum_ptr[i] : sum_ptr[i + 1]] = np.flatnonzero(has)
-        sum_data[sum_ptr[i] : sum_ptr[i + 1]] = total[has]
-
-
-def is_plain(columns, values, n_features):
-    """Whether a row's columns rise, and are below n_features, and its values are finite, none zero.
-
-    columns, values : the row's int32 and float32.
-    """
-    inside = np.all((0 <= columns) & (columns < n_features))
-    rise = np.all(np.diff(columns.astype(int)) > 0)
-    return bool(inside and rise and np.isfinite(values).all() and values.all())
+        counts[i] = np.count_nonzero(has)
+        sum_indices[n : n + counts[i]] = np.flatnonzero(has)
+        sum_data[n : n + counts[i]] = total[has]
+        n += counts[i]
