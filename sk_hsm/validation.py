@@ -167,7 +167,8 @@ def full_csr(values: NDArray[np.float32]) -> sparse.csr_array:
     """All values as CSR, zeros too; they stay where they are."""
     n, d = values.shape
     columns = np.tile(np.arange(d, dtype=np.int32), n)
-    return sparse.csr_array((values.ravel(), columns, row_starts(np.full(n, d, dtype=np.int64))), shape=(n, d))
+    starts = row_starts(np.full(n, d, dtype=np.int64))
+    return sparse.csr_array((values.ravel(), columns, starts), shape=(n, d))
 
 
 def as_view(X: sparse.csr_array) -> NDArray[np.float32] | sparse.csr_array:
