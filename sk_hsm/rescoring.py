@@ -17,6 +17,7 @@ from .inference import Models, path_log_proba, top_k
 from .label_tree import LabelTree
 from .node_weights import FlatArrays, NodeWeights
 from .packed_weights import PackedWeights
+from .row_sums import column_counts
 from .validation import index_array, kernel_rows, row_starts
 from .whitening import whitened
 
@@ -170,8 +171,7 @@ def class_similarities(
     sums, exponent, _ = sums or _sums(X, y, weights, n_classes, whitening, n_jobs)
     if whitening is not None:
         return _of_white(sums.toarray(), exponent, whitening)
-    features = sums.indices if sums.data.all() else sums.indices[sums.data != 0]
-    n_with = np.bincount(features, minlength=X.shape[1])
+    n_with = column_counts(sums)
     idf = np.log((1 + n_classes) / (1 + n_with)) + 1
     return _of_sums(sums, exponent, (idf**2).astype(np.float32))
 

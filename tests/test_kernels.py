@@ -358,6 +358,17 @@ def test_sum_values(seed, n_rows, n_features):
 
 @settings(max_examples=40, deadline=None)
 @given(SEEDS, st.integers(0, 8), st.integers(1, 30))
+def test_count_columns(seed, n_rows, n_features):
+    _, indices, data = random_rows(np.random.default_rng(seed), n_rows, n_features)
+    data[::3] = 0
+    counts = np.full((2, n_features), -7)
+    for module, out in zip((rows, reference), counts, strict=True):
+        module.count_columns(indices, data, out)
+    np.testing.assert_array_equal(*counts)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SEEDS, st.integers(0, 8), st.integers(1, 30))
 def test_unit_rows(seed, n_rows, n_features):
     rng = np.random.default_rng(seed)
     indptr, indices, data = random_rows(rng, n_rows, n_features)

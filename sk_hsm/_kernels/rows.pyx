@@ -46,6 +46,15 @@ def sum_values(
             counts[i], magnitudes[i], squares[i] = n, magnitude, square
 
 
+def count_columns(const int32_t[::1] indices, const float[::1] data, int64_t[::1] counts):
+    cdef Py_ssize_t j
+    with nogil:
+        for j in range(counts.shape[0]):
+            counts[j] = 0
+        for j in range(indices.shape[0]):
+            counts[indices[j]] += data[j] != 0
+
+
 cdef bint is_plain(const int32_t* columns, const float* values, int64_t n, int64_t n_features) noexcept nogil:
     cdef bint plain = n == 0 or (0 <= columns[0] and columns[n - 1] < n_features)
     cdef int64_t j

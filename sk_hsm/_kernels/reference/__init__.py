@@ -21,7 +21,7 @@ from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .ranks import rank_features
 from .rescoring import rescore
-from .rows import are_plain, hash_rows, keep_large, sum_rows, sum_values, unit_rows
+from .rows import are_plain, count_columns, hash_rows, keep_large, sum_rows, sum_values, unit_rows
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
 from .trees import contract_binary, huffman_parents
@@ -38,6 +38,7 @@ __all__ = [
     "best_of_scores",
     "choose_tags",
     "contract_binary",
+    "count_columns",
     "draw_classes",
     "hash_rows",
     "huffman_parents",

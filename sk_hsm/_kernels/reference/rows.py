@@ -33,6 +33,15 @@ def sum_values(indptr, data, counts, magnitudes, squares):
         counts[i], magnitudes[i], squares[i] = np.count_nonzero(values), np.abs(values).sum(), values @ values
 
 
+def count_columns(indices, data, counts):
+    """How many values of each column are not zero: (n_columns,) int64, out.
+
+    indices, data : columns and values.
+    """
+    for column in range(len(counts)):
+        counts[column] = np.count_nonzero(data[indices == column])
+
+
 def are_plain(indptr, columns, values, n_features):
     """Whether each row's columns rise, and are below n_features, and its values are finite, none zero.
 
