@@ -211,7 +211,8 @@ def _finite(rows: sparse.csr_array) -> sparse.csr_array:
 
 def kernel_rows(X: sparse.csr_array) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
     """The arrays of such rows in the types that kernels take, whatever X's number of values."""
-    return X.indptr.astype(np.int64, copy=False), X.indices.astype(np.int32, copy=False), X.data
+    arrays = (X.indptr, np.int64), (X.indices, np.int32), (X.data, np.float32)
+    return tuple(np.ascontiguousarray(array, dtype) for array, dtype in arrays)
 
 
 class OneRow(NamedTuple):

@@ -369,6 +369,12 @@ def with_int64():
     return X
 
 
+def with_strided_arrays():
+    X = sparse.csr_array(DENSE.astype(np.float32))  # others are converted, which copies
+    X.indices, X.indptr, X.data = (np.repeat(array, 2)[::2] for array in (X.indices, X.indptr, X.data))
+    return X
+
+
 SPARSE = {
     "unsorted": lambda: csr(lambda i, j, x: (i[::-1], j[::-1], x[::-1])),
     "duplicates": lambda: csr(lambda i, j, x: (np.tile(i, 4), np.tile(j, 4), np.tile(x / 4, 4))),
@@ -380,6 +386,7 @@ SPARSE = {
     ),
     "stale flags": with_stale_flags,
     "int64": with_int64,
+    "strided": with_strided_arrays,
     "float32": lambda: sparse.csr_array(DENSE.astype(np.float32)),
 }
 
