@@ -359,9 +359,10 @@ def _trial(
         order = mixed(keys[rows])
         rows = rows[order <= np.partition(order, LARGE * most)[LARGE * most]]
     train, test = rows[~held[rows]], rows[held[rows]]
-    child = problem.children_of(v, train)
-    test = test[np.isin(problem.children_of(v, test), child)]
-    if not len(test) or child.min() == child.max():
+    is_known = np.zeros(problem.arity(v), dtype=bool)
+    is_known[problem.children_of(v, train)] = True
+    test = test[is_known[problem.children_of(v, test)]]
+    if not len(test) or np.count_nonzero(is_known) < 2:
         return None
     return Trial(v, 0, np.concatenate([train, test]), len(train), count_distinct(keys[test]), is_large)
 

@@ -30,6 +30,7 @@ cdef class NodeTrainer:
     cdef uint64_t seed
     cdef Goal goal
     cdef Node node
+    cdef int32_t[::1] last_node  # that was counted and has each feature
     cdef dict buffers
 
     cdef int arity(self, int64_t v) noexcept nogil

@@ -132,8 +132,7 @@ cdef class NodeTrainer:
 
     def count_features(self, const int64_t[::1] nodes, int64_t[::1] out):
         cdef Py_ssize_t k
-        self.node.features = <int32_t*>self.room("features", self.n_columns, sizeof(int32_t))
-        self.reserve_numbers()
+        self.last_node = np.full(self.n_columns, -1, np.int32)
         with nogil:
             for k in range(nodes.shape[0]):
                 out[nodes[k]] = self.count_features_of(nodes[k])
@@ -209,6 +208,7 @@ cdef class NodeTrainer:
     cdef int32_t count_features_of(self, int64_t v) noexcept nogil:
         """Distinct features of node v, now and before; none, where only one child has had rows."""
         cdef int64_t first = self.start[v], last = self.stop[v], i, j, child = -1
+        cdef int32_t* last_node = &self.last_node[0]
         cdef int32_t n = 0
         if first < last:
             child = self.child_of(v, self.row_order[first], 0)
@@ -217,12 +217,13 @@ cdef class NodeTrainer:
         if self.n_full and first < last:
             return self.n_full
         for j in range(self.old_feature_ptr[v], self.old_feature_ptr[v + 1]):
-            n = self.number(self.old_features[j], n)
+            n += last_node[self.old_features[j]] != v
+            last_node[self.old_features[j]] = <int32_t>v
         for i in range(first, last):
             self.fetch_ahead(&self.row_order[0] + i, last - i)
             for j in range(self.indptr[self.row_order[i]], self.indptr[self.row_order[i] + 1]):
-                n = self.number(self.indices[j], n)
-        self.forget(n)
+                n += last_node[self.indices[j]] != v
+                last_node[self.indices[j]] = <int32_t>v
         return n
 
     @cython.final
