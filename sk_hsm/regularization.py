@@ -44,7 +44,9 @@ SCALES = 4.0 ** np.arange(-4, 5)
 ROUNDS = 5
 # Steps are made from the best start of a prior if its loss is at most NEAR times the least.
 NEAR = 1.03
-# A step must gain this share of the log-loss: less is noise, and a larger C takes longer.
+# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. At a large level,
+# where it takes longest, one to a larger C must also gain `tol`, which training leaves open, and one to a
+# smaller C anything.
 WORTH = 0.005
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
 TOL_EXACT = 1e-4  # where fits are exact: with 1e-3 choices are noise, and 1e-7 takes twice as long
@@ -107,7 +109,7 @@ def search_penalties(
 
 
 def _first_C(problem: Problem, C: float | str) -> list[float]:
-    return [_rounded(_usual_C(problem) * C_STEP**k) for k in FIRST_C] if C == "auto" else [float(C)]
+    return [_power_C(_usual_C(problem), k) for k in FIRST_C] if C == "auto" else [float(C)]
 
 
 def _open_priors(problem: Problem, prior: str | None) -> list[str]:
@@ -131,6 +133,11 @@ def _usual_C(problem: Problem) -> float:
     """1 / (mean square norm of a row), or as much less as leaves room to move."""
     room = MAX_WEIGHT / float(problem.row_weights.max()) / C_STEP ** FIRST_C[-1]
     return min(max(1 / _mean_square_norm(problem), 1e-30), room)
+
+
+def _power_C(usual_C: float, k: int) -> float:
+    """As many steps from the usual C, by whatever way."""
+    return _rounded(usual_C * C_STEP**k)
 
 
 def _rounded(x: float) -> float:
@@ -159,6 +166,7 @@ class Search:
         self.scales = [_rounded(s) for s in SCALES / np.sqrt(_mean_square_norm(problem))]
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
+        self.usual_C = _usual_C(problem)
         self.table: dict[Penalty, NDArray[np.float64]] = {}
         self.best = [Penalty(1.0, "none", 0.0)] * n_levels
         self.loss = np.full(n_levels, np.inf)
@@ -232,8 +240,7 @@ class Search:
             self._evaluate([below, below._replace(scale=below.scale / 4)], [level])
             self._improve(level, 0.0)
             for _ in range(ROUNDS):
-                self._evaluate(self._neighbours(self.best[level], False), [level])
-                if not self._improve(level, WORTH * self.loss[level]):
+                if not self._step(level):
                     break
 
     def _improve(self, level: int, worth: float) -> bool:
@@ -243,10 +250,24 @@ class Search:
             self.best[level], self.loss[level] = best, self.table[best][level]
         return improved
 
+    def _step(self, level: int) -> bool:
+        """Take the neighbour of a large level's penalty that gains most, if one gains enough."""
+        now, loss = self.best[level], self.loss[level]
+        near = self._neighbours(now, False)
+        self._evaluate(near, [level])
+        worth = max(WORTH * loss, self.problem.tol)
+        gains = {p: loss - self.table[p][level] - (worth if p.C > now.C else 0.0) for p in near}
+        best = max(near, key=gains.__getitem__, default=now)
+        if not gains.get(best, 0.0) > 0:
+            return False
+        self.best[level], self.loss[level] = best, self.table[best][level]
+        return True
+
     def _neighbours(self, penalty: Penalty, move_scale: bool) -> list[Penalty]:
         C, prior, scale = penalty
         largest_C = MAX_WEIGHT / float(self.problem.row_weights.max())
-        moved = [_rounded(C * f) for f in (C_STEP, 1 / C_STEP)] if self.move_C else []
+        k = round(np.log(C / self.usual_C) / np.log(C_STEP))
+        moved = [_power_C(self.usual_C, k + step) for step in (1, -1)] if self.move_C else []
         near = [Penalty(c, prior, scale) for c in moved if c <= largest_C]
         return near + ([Penalty(C, prior, scale * f) for f in (2.0, 0.5)] if move_scale and scale else [])
 

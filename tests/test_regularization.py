@@ -308,8 +308,32 @@ def test_another_prior_begins_with_the_C_that_the_best_has_come_to(monkeypatch):
         return 0.9 if p.C > 90 else 1.02
 
     search, _ = search_of_digits(monkeypatch, loss)
+    search.usual_C = 1.0
     search.choose_for_all([Penalty(1.0, "none", 0.0), Penalty(1.0, "centroid", 1.0)])
     assert {search.best[level].prior for level in search.small} == {"centroid"}
+
+
+@pytest.mark.parametrize(
+    ("loss_of_smaller", "loss_of_larger", "expected"),
+    [(1.0, 0.9905, 10.0), (1.0, 0.98, 10**1.5), (0.9999, 0.9905, 10**0.5), (0.9999, 0.98, 10**1.5)],
+)
+def test_at_a_large_level_a_larger_C_must_gain_more(monkeypatch, loss_of_smaller, loss_of_larger, expected):
+    losses = {10.0: 1.0, 3.16228: loss_of_smaller, 31.6228: loss_of_larger}
+    search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses.get(p.C, 2.0))
+    search.usual_C, search.best[0], search.loss[0] = 1.0, Penalty(10.0, "none", 0.0), 1.0
+    search.problem.tol = 0.01
+    assert search._step(0) == (expected != 10.0)
+    assert search.best[0].C == pytest.approx(expected, rel=1e-5)
+    assert search.loss[0] == pytest.approx(losses[search.best[0].C])
+
+
+def test_steps_there_and_back_lead_to_the_same_penalty(monkeypatch):
+    search, _ = search_of_digits(monkeypatch, lambda p: 1.0)
+    for k in range(-6, 7):
+        C = regularization._power_C(search.usual_C, k)
+        larger, smaller = search._neighbours(Penalty(C, "none", 0.0), False)
+        assert C in {p.C for p in search._neighbours(larger, False)}
+        assert C in {p.C for p in search._neighbours(smaller, False)}
 
 
 def test_depths_below_the_last_have_the_penalty_of_the_last():
