@@ -290,7 +290,8 @@ class Search:
             trainer = TrialTrainer(problem)
             for trial in (trials[i] for i in some):
                 if trial.taken is None:
-                    trial.taken = trainer.take(trial.v, trial.rows, trial.n_train)
+                    child = problem.children_of(trial.v, trial.rows)
+                    trial.taken = trainer.take(trial.v, trial.rows, child, trial.n_train)
                 for prior in set(tried.code.tolist()):
                     trainer.make_guess(trial.taken, prior)
 

@@ -102,12 +102,15 @@ class Problem:
         return order[self.row_weights[order] > 0]
 
     @cached_property
+    def row_ptr(self) -> NDArray[np.int64]:
+        """Where the rows of each rank begin in row_order; those of the last end with the last entry."""
+        return offsets(np.bincount(self.ranks[self.row_weights > 0], minlength=self.tree.n_classes))
+
+    @cached_property
     def row_ranges(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Start and stop of each inner node's rows in row_order."""
-        start, stop = (bound[: self.tree.n_inner] for bound in self.leaf_ranges)
-        n_rows = np.bincount(self.ranks[self.row_weights > 0], minlength=self.tree.n_classes)
-        row_ptr = offsets(n_rows)
-        return row_ptr[start], row_ptr[stop]
+        start, stop = (self.row_ptr[bound[: self.tree.n_inner]] for bound in self.leaf_ranges)
+        return start, stop
 
     @cached_property
     def before(self) -> NodeWeights:

@@ -536,7 +536,9 @@ def test_full_rows_are_trained_where_they_are_as_they_would_be_copied(seed, arit
     losses = np.full((2, 1), np.nan)
     for each, out in zip((full, wider), losses, strict=True):
         trainer = trials.TrialTrainer(each)
-        trainer.held_out_losses(trainer.take(0, rows, len(rows) - 5), *penalties, out)
+        trainer.held_out_losses(
+            trainer.take(0, rows, problem.children_of(0, rows), len(rows) - 5), *penalties, out
+        )
     np.testing.assert_array_equal(*losses)
 
 
@@ -786,7 +788,8 @@ def test_held_out_losses(seed, arity, fit_intercept, max_iter):
     for module in (trials, reference):
         losses.append(np.full((2, 4), np.nan))
         trainer = module.TrialTrainer(problem)
-        taken = trainer.take(v, np.concatenate([train, held]), len(train))
+        rows = np.concatenate([train, held])
+        taken = trainer.take(v, rows, problem.children_of(v, rows), len(train))
         for out in losses[-1]:  # the second time with the same guesses
             trainer.held_out_losses(taken, *penalties, out)
         np.testing.assert_array_equal(*losses[-1])
@@ -803,7 +806,8 @@ def test_taken_rows_outlive_their_problem(index):
         X = full_csr(values)
         X.indices = X.indices.astype(index)
         full = replace(problem, X=X)
-        taken = trials.TrialTrainer(replace(full)).take(0, rows, len(rows) - 5)
+        child = full.children_of(0, rows)
+        taken = trials.TrialTrainer(replace(full)).take(0, rows, child, len(rows) - 5)
         gc.collect()
         others = [np.full(X.nnz, 2**30, np.int32) for _ in range(50 * is_old)]
         trials.TrialTrainer(full).held_out_losses(taken, *penalties, out)

@@ -260,14 +260,31 @@ static ALWAYS void centre_present(float *restrict x, const float *restrict prese
     for (int l = 0; l < width; l += LINE) line_axpy(x + l, -mean, present + l);
 }
 
+static ALWAYS double double_sum(const double *x) {
+    double s[8];
+    for (int c = 0; c < 8; c++) s[c] = x[c] + x[c + 8];
+    for (int c = 0; c < 4; c++) s[c] += s[c + 4];
+    return (s[0] + s[2]) + (s[1] + s[3]);
+}
+
+/* total += x^2 */
+static ALWAYS void line_add_squares(double *restrict total, const double *restrict x) {
+    EACH total[c] += x[c] * x[c];
+}
+
+/* y = scale x */
+static ALWAYS void line_scaled(float *restrict y, const double *restrict scale, const double *restrict x) {
+    EACH y[c] = (float)(scale[c] * x[c]);
+}
+
 /* smoothed log-odds of a feature, from its sums by child */
 static ALWAYS void feature_log_odds(float *restrict odds, const double *restrict sums, const float *restrict shares,
                                     double smoothing, int width) {
     double total = 0.0;
-    for (int c = 0; c < width; c++) total += sums[c];
+    for (int l = 0; l < width; l += LINE) total += double_sum(sums + l);
     for (int l = 0; l < width; l += LINE) {
         float ratio[LINE];
-        EACH ratio[c] = (float)((sums[l + c] + smoothing) / (total * shares[l + c] + smoothing));
+        EACH ratio[c] = (float)(sums[l + c] + smoothing) / (float)(total * shares[l + c] + smoothing);
         line_log(odds + l, ratio);
     }
 }

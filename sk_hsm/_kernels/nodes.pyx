@@ -114,11 +114,11 @@ cdef class NodeTrainer:
     def __init__(self, problem):
         tree = problem.tree
         self.indptr, self.indices, self.data = problem.csr
-        self.y, self.row_weights, self.square_norms = problem.y, problem.row_weights, problem.square_norms
-        self.row_order = problem.row_order
+        self.row_weights, self.square_norms = problem.row_weights, problem.square_norms
+        self.row_order, self.row_ptr = problem.row_order, problem.row_ptr
         self.start, self.stop = problem.row_ranges
-        self.leaf_start = problem.leaf_ranges[0]
-        self.child_ptr, self.children, self.n_inner = tree.child_ptr, tree.children, tree.n_inner
+        self.leaf_stop = problem.leaf_ranges[1]
+        self.child_ptr, self.children = tree.child_ptr, tree.children
         before = problem.before
         self.old_features, self.old_lines = before.features, before.lines
         self.old_feature_ptr, self.old_line_ptr = before.feature_ptr, before.line_ptr
@@ -146,18 +146,14 @@ cdef class NodeTrainer:
         cdef float[:, ::1] lines = weights.lines
         cdef int32_t[::1] features = weights.features
         cdef Node* node = &self.node
-        cdef int64_t k, v, n_features
+        cdef int64_t k, v
         cdef bint done
-        for k in range(nodes.shape[0]):
-            v = nodes[k]
-            self.reserve_rows(v, self.row_order[self.start[v] : self.stop[v]])
-            n_features = feature_ptr[v + 1] - feature_ptr[v]
-            self.reserve_training(self.stop[v] - self.start[v], n_features, line_width(self.arity(v)))
-            node.order = <uint64_t*>self.room("order", 2 * n_features, sizeof(uint64_t))
+        self.reserve(nodes, feature_ptr)
         with nogil:
             for k in range(nodes.shape[0]):
                 v = nodes[k]
                 self.take_rows(v, &self.row_order[0] + self.start[v], self.stop[v] - self.start[v])
+                self.take_children(v)
                 see_children(node, self.arity(v), self.old_bias(v))
                 n_iter[v], done = 0, True
                 if node.n_seen < 2:
@@ -177,17 +173,9 @@ cdef class NodeTrainer:
     cdef int arity(self, int64_t v) noexcept nogil:
         return self.child_ptr[v + 1] - self.child_ptr[v]
 
-    cdef int64_t child_of(self, int64_t v, int64_t row, int64_t likely) noexcept nogil:
-        """Which child of v is above a row's class: the last whose leaves do not begin behind it.
-
-        It is found at once if it is the likely one or soon after: rows are sorted by rank.
-        """
-        cdef int64_t rank = self.leaf_start[self.n_inner + self.y[row]]
-        cdef const int32_t* children = &self.children[self.child_ptr[v]]
-        cdef int64_t child = likely if self.leaf_start[children[likely]] <= rank else 0
-        while child + 1 < self.arity(v) and self.leaf_start[children[child + 1]] <= rank:
-            child += 1
-        return child
+    cdef int64_t end_of(self, int64_t v, int64_t child) noexcept nogil:
+        """Where the rows of a child of node v end in row_order."""
+        return self.row_ptr[self.leaf_stop[self.children[self.child_ptr[v] + child]]]
 
     cdef const float* old_bias(self, int64_t v) noexcept nogil:
         """NULL where no row has come to node v before."""
@@ -211,8 +199,10 @@ cdef class NodeTrainer:
         cdef int32_t* last_node = &self.last_node[0]
         cdef int32_t n = 0
         if first < last:
-            child = self.child_of(v, self.row_order[first], 0)
-        if (first == last or child == self.child_of(v, self.row_order[last - 1], child)) and not self.is_open(v, child):
+            child = 0
+            while self.end_of(v, child) == first:
+                child += 1
+        if (first == last or self.end_of(v, child) == last) and not self.is_open(v, child):
             return 0
         if self.n_full and first < last:
             return self.n_full
@@ -246,13 +236,11 @@ cdef class NodeTrainer:
         cdef Node* node = &self.node
         cdef Rows* rows = &node.rows
         cdef Py_ssize_t i
-        cdef int64_t j, row, first = self.old_feature_ptr[v], child = 0
+        cdef int64_t j, first = self.old_feature_ptr[v]
         cdef int32_t n_features = 0
         node.v, node.width, rows.n_full = v, line_width(self.arity(v)), self.n_full if n else 0
         for i in range(n):
-            row = row_list[i]
-            rows.child[i] = child = self.child_of(v, row, child)
-            rows.weight[i], rows.square_norm[i] = self.row_weights[row], self.square_norms[row]
+            rows.weight[i], rows.square_norm[i] = self.row_weights[row_list[i]], self.square_norms[row_list[i]]
         if rows.n_full:
             rows.indices, rows.data = &self.indices[0], &self.data[0]
             for i in range(n):
@@ -266,6 +254,14 @@ cdef class NodeTrainer:
             node.old[j - first] = self.local_of[self.old_features[j]]
         self.forget(n_features)
         rows.n, node.n_features = n, n_features
+
+    cdef void take_children(self, int64_t v) noexcept nogil:
+        """Those of all rows of node v, which are sorted by child."""
+        cdef int64_t child, i, at = 0
+        for child in range(self.arity(v)):
+            for i in range(at, self.end_of(v, child) - self.start[v]):
+                self.node.rows.child[i] = child
+            at = self.end_of(v, child) - self.start[v]
 
     cdef int32_t copy_values(self, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
         """Copy these rows, numbering their features as they appear; return how many there are."""
@@ -332,14 +328,36 @@ cdef class NodeTrainer:
 
     # -- memory -------------------------------------------------------------
 
-    cdef Py_ssize_t reserve_rows(self, int64_t v, const int64_t[::1] rows) except -1:
-        """Room for these rows of node v; the most features it can have."""
-        cdef Node* node = &self.node
-        cdef Py_ssize_t n = rows.shape[0], i, n_entries = 0, n_features
-        cdef Py_ssize_t n_old = self.old_feature_ptr[v + 1] - self.old_feature_ptr[v]
+    cdef Py_ssize_t count_entries(self, const int64_t* row_list, Py_ssize_t n) noexcept nogil:
+        """The values of these rows."""
+        cdef Py_ssize_t i, n_entries = 0
         for i in range(n):
-            n_entries += self.indptr[rows[i] + 1] - self.indptr[rows[i]]
-        n_features = min(n_entries + n_old, self.n_columns)
+            n_entries += self.indptr[row_list[i] + 1] - self.indptr[row_list[i]]
+        return n_entries
+
+    cdef Py_ssize_t count_old(self, int64_t v) noexcept nogil:
+        return self.old_feature_ptr[v + 1] - self.old_feature_ptr[v]
+
+    cdef int reserve(self, const int64_t[::1] nodes, const int64_t[::1] feature_ptr) except -1:
+        """Room for each of these nodes."""
+        cdef Py_ssize_t n_rows = 0, n_entries = 0, n_old = 0, n_dual = 0, n_features = 0, n_weights = 0, width = 0
+        cdef Py_ssize_t n, k, here
+        cdef int64_t v
+        for k in range(nodes.shape[0]):
+            v = nodes[k]
+            n, here = self.stop[v] - self.start[v], line_width(self.arity(v))
+            n_rows, n_dual, width = max(n_rows, n), max(n_dual, n * here), max(width, here)
+            n_entries = max(n_entries, self.count_entries(&self.row_order[0] + self.start[v], n))
+            n_old = max(n_old, self.count_old(v))
+            n = feature_ptr[v + 1] - feature_ptr[v]
+            n_features, n_weights = max(n_features, n), max(n_weights, n * here)
+        self.reserve_rows(n_rows, n_entries, n_old)
+        self.node.order = <uint64_t*>self.room("order", 2 * n_features, sizeof(uint64_t))
+        return self.reserve_training(n_rows, n_dual, n_weights, width)
+
+    cdef int reserve_rows(self, Py_ssize_t n, Py_ssize_t n_entries, Py_ssize_t n_old) except -1:
+        """Room for as many rows, values of them and old features."""
+        cdef Node* node = &self.node
         self.reserve_numbers()
         node.old = <int32_t*>self.room("old", n_old, sizeof(int32_t))
         node.rows.indptr = <int64_t*>self.room("indptr", n + 1, sizeof(int64_t))
@@ -349,30 +367,32 @@ cdef class NodeTrainer:
         node.rows.child = <int64_t*>self.room("child", n, sizeof(int64_t))
         node.rows.weight = <float*>self.room("row_weights", n, sizeof(float))
         node.rows.square_norm = <float*>self.room("square_norms", n, sizeof(float))
-        node.features = <int32_t*>self.room("features", n_features, sizeof(int32_t))
-        return n_features
+        node.features = <int32_t*>self.room("features", min(n_entries + n_old, self.n_columns), sizeof(int32_t))
+        return 0
 
     cdef int reserve_numbers(self) except -1:
         if self.local_of.shape[0] == 0:
             self.local_of = np.full(self.n_columns, -1, np.int32)
         return 0
 
-    cdef int reserve_training(self, Py_ssize_t n, Py_ssize_t n_features, Py_ssize_t width) except -1:
-        """Room for training with n rows, from a guess of its own."""
+    cdef int reserve_training(
+        self, Py_ssize_t n, Py_ssize_t n_dual, Py_ssize_t n_weights, Py_ssize_t width
+    ) except -1:
+        """Room for training with n rows, so many dual coordinates and weights, from a guess of its own."""
         cdef Node* node = &self.node
         node.costs = <float*>self.room("costs", n, sizeof(float))
-        node.dual = <float*>self.room("dual", n * width, sizeof(float))
+        node.dual = <float*>self.room("dual", n_dual, sizeof(float))
         node.active = <int64_t*>self.room("active", n, sizeof(int64_t))
-        node.weights = <float*>self.room("weights", n_features * width, sizeof(float))
+        node.weights = <float*>self.room("weights", n_weights, sizeof(float))
         node.bias = <float*>self.room("bias", width, sizeof(float))
         node.guess_bias = <float*>self.room("guess_bias", width, sizeof(float))
         node.z = <float*>self.room("z", 3 * width, sizeof(float))
-        return self.reserve_guess(n_features, width)
+        return self.reserve_guess(n_weights, width)
 
-    cdef int reserve_guess(self, Py_ssize_t n_features, Py_ssize_t width) except -1:
+    cdef int reserve_guess(self, Py_ssize_t n_weights, Py_ssize_t width) except -1:
         """Scratch for it."""
         cdef Node* node = &self.node
-        node.sums = <double*>self.room("sums", n_features * width, sizeof(double))
+        node.sums = <double*>self.room("sums", n_weights, sizeof(double))
         node.share = <float*>self.room("share", 2 * width, sizeof(float))
         node.totals = <double*>self.room("totals", width, sizeof(double))
         return 0

@@ -11,6 +11,8 @@ import numpy as np
 
 cdef extern from "lines.h" nogil:
     void feature_log_odds(float* odds, const double* sums, const float* shares, double smoothing, int width)
+    void line_add_squares(double* total, const double* x)
+    void line_scaled(float* y, const double* scale, const double* x)
     void centre_present(float* x, const float* present, float n_present, int width)
 
 
@@ -52,13 +54,13 @@ cdef void directions(
     cdef int c
     memset(totals, 0, width * sizeof(double))
     for f in range(n_features):
-        for c in range(width):
-            totals[c] += sums[f * width + c] * sums[f * width + c]
+        for c in range(0, width, 16):
+            line_add_squares(totals + c, sums + f * width + c)
     for c in range(width):
         totals[c] = 1 / sqrt(totals[c]) if totals[c] > 0 else 0
     for f in range(n_features):
-        for c in range(width):
-            weights[f * width + c] = <float>(sums[f * width + c] * totals[c])
+        for c in range(0, width, 16):
+            line_scaled(weights + f * width + c, totals + c, sums + f * width + c)
         centre_present(weights + f * width, present, n_present, width)
 
 

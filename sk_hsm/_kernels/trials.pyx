@@ -4,7 +4,7 @@
 Its specification is the class of the same name in ``reference``.
 """
 from libc.stdint cimport int32_t, int64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from .ascent cimport Node
 from .nodes cimport NodeTrainer, room_in, see_children, train_from_here, write_guess
@@ -72,13 +72,15 @@ cdef class TakenNode:
 cdef class TrialTrainer(NodeTrainer):
     """Trains nodes for trial, in memory of its own: each thread needs one."""
 
-    def take(self, int64_t v, const int64_t[::1] rows, Py_ssize_t n_train):
+    def take(self, int64_t v, const int64_t[::1] rows, const int64_t[::1] child, Py_ssize_t n_train):
         cdef TakenNode taken = TakenNode.__new__(TakenNode)
         # without the scratch of guesses; full rows stay in X, which outlives its problem so
         self.buffers = {"X": (self.indices, self.data)}
-        self.reserve_rows(v, rows)
+        cdef Py_ssize_t n = rows.shape[0]
+        self.reserve_rows(n, self.count_entries(&rows[0], n), self.count_old(v))
         with nogil:
-            self.take_rows(v, &rows[0], rows.shape[0])
+            self.take_rows(v, &rows[0], n)
+        memcpy(self.node.rows.child, &child[0], n * sizeof(int64_t))
         taken.node, taken.n_train, taken.buffers = self.node, n_train, self.buffers
         self.buffers = {}
         return taken
@@ -90,7 +92,7 @@ cdef class TrialTrainer(NodeTrainer):
         bias = <float*>room_in(taken.buffers, ("bias", prior), taken.node.width * sizeof(float))
         weights = <float*>room_in(taken.buffers, ("weights", prior), n * sizeof(float))
         self.node = taken.node
-        self.reserve_guess(taken.node.n_features, taken.node.width)
+        self.reserve_guess(n, taken.node.width)
         with nogil:
             self.node.rows.n = taken.n_train
             write_guess(&self.node, prior, self.smoothing, weights, bias)
@@ -104,11 +106,12 @@ cdef class TrialTrainer(NodeTrainer):
         const double[::1] scale,
         double[::1] out,
     ):
-        cdef Py_ssize_t k, first = 0
+        cdef Py_ssize_t k, first = 0, width
         for k in range(C.shape[0]):
             self.make_guess(taken, prior[k])
         self.node = taken.node
-        self.reserve_training(taken.node.rows.n, taken.node.n_features, taken.node.width)
+        width = taken.node.width
+        self.reserve_training(taken.node.rows.n, taken.node.rows.n * width, taken.node.n_features * width, width)
         with nogil:
             for k in range(1, C.shape[0] + 1):
                 if k == C.shape[0] or prior[k] != prior[first]:

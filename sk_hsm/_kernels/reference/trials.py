@@ -11,10 +11,11 @@ from .nodes import NodeTrainer
 class TrialTrainer(NodeTrainer):
     """Trains nodes of a problem on some of their rows with each of some penalties, and predicts others."""
 
-    def take(self, v, rows, n_train):
+    def take(self, v, rows, child, n_train):
         """Rows of node v to train on and to predict, as held_out_losses takes them.
 
         rows : int64: the n_train rows to train on, then those to predict.
+        child : int64, likewise: the child of node v that each is a row of.
         """
         return v, rows, n_train
 
