@@ -289,4 +289,13 @@ static ALWAYS void feature_log_odds(float *restrict odds, const double *restrict
     }
 }
 
+/* the same of all features, centred over the children that are present */
+static CLONED void centred_log_odds(float *odds, const double *sums, const float *shares, const float *present,
+                                    float n_present, double smoothing, int64_t n_features, int width) {
+    for (int64_t f = 0; f < n_features; f++) {
+        feature_log_odds(odds + f * width, sums + f * width, shares, smoothing, width);
+        centre_present(odds + f * width, present, n_present, width);
+    }
+}
+
 #endif

@@ -10,7 +10,8 @@ from libc.string cimport memset
 import numpy as np
 
 cdef extern from "lines.h" nogil:
-    void feature_log_odds(float* odds, const double* sums, const float* shares, double smoothing, int width)
+    void centred_log_odds(float* odds, const double* sums, const float* shares, const float* present,
+                          float n_present, double smoothing, int64_t n_features, int width)
     void line_add_squares(double* total, const double* x)
     void line_scaled(float* y, const double* scale, const double* x)
     void centre_present(float* x, const float* present, float n_present, int width)
@@ -34,16 +35,6 @@ cdef int count_shares(const Rows* rows, int width, double* totals, float* share,
         if totals[c] > 0:
             bias[c] = <float>(log(totals[c] / total) - mean)
     return n_present
-
-
-cdef void log_odds(
-    Py_ssize_t n_features, int width, int n_present, double smoothing,
-    const double* sums, const float* share, const float* present, float* weights,
-) noexcept nogil:
-    cdef Py_ssize_t f
-    for f in range(n_features):
-        feature_log_odds(weights + f * width, sums + f * width, share, smoothing, width)
-        centre_present(weights + f * width, present, n_present, width)
 
 
 cdef void directions(
@@ -83,7 +74,7 @@ cdef void guess(
         for j in range(row_size(rows, i)):
             sums[<int64_t>indices[j] * width + rows.child[i]] += <double>rows.weight[i] * data[j]
     if prior == NAIVE_BAYES:
-        log_odds(n_features, width, n_present, smoothing, sums, share, present, weights)
+        centred_log_odds(weights, sums, share, present, n_present, smoothing, n_features, width)
     else:
         directions(n_features, width, n_present, sums, totals, present, weights)
 
