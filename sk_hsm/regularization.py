@@ -159,7 +159,8 @@ class Search:
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
         self.level_of_depth = level_of_depth
         n_levels = int(level_of_depth.max()) + 1
-        self.scale = self._shares()
+        self.shares = self._shares()
+        self.scale = self.shares.copy()
         for level in range(n_levels):
             held = [t.rows[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
@@ -251,11 +252,11 @@ class Search:
         return improved
 
     def _step(self, level: int) -> bool:
-        """Take the neighbour of a large level's penalty that gains most, if one gains enough."""
+        """Take the neighbour of a large level's penalty that gains most beyond what it must, if one does."""
         now, loss = self.best[level], self.loss[level]
         near = self._neighbours(now, False)
         self._evaluate(near, [level])
-        worth = max(WORTH * loss, self.problem.tol)
+        worth = max(WORTH * loss, self.problem.tol * self.shares[level])
         gains = {p: loss - self.table[p][level] - (worth if p.C > now.C else 0.0) for p in near}
         best = max(near, key=gains.__getitem__, default=now)
         if not gains.get(best, 0.0) > 0:
@@ -266,9 +267,11 @@ class Search:
     def _neighbours(self, penalty: Penalty, move_scale: bool) -> list[Penalty]:
         C, prior, scale = penalty
         largest_C = MAX_WEIGHT / float(self.problem.row_weights.max())
-        k = round(np.log(C / self.usual_C) / np.log(C_STEP))
-        moved = [_power_C(self.usual_C, k + step) for step in (1, -1)] if self.move_C else []
-        near = [Penalty(c, prior, scale) for c in moved if c <= largest_C]
+        near = []
+        if self.move_C:
+            k = round(np.log(C / self.usual_C) / np.log(C_STEP))
+            moved = (_power_C(self.usual_C, k + step) for step in (1, -1))
+            near = [Penalty(c, prior, scale) for c in moved if c <= largest_C]
         return near + ([Penalty(C, prior, scale * f) for f in (2.0, 0.5)] if move_scale and scale else [])
 
     def _evaluate(self, penalties: list[Penalty], levels: list[int]) -> None:

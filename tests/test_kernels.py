@@ -1208,13 +1208,17 @@ def test_a_tree_of_one_class(module, beam_width):
 
 
 @settings(max_examples=60, deadline=None)
-@given(SEEDS, st.sampled_from(ARITIES), st.sampled_from([1, 2]), st.sampled_from([1e-6, 0.1, 1e6]))
-def test_write_guess(seed, arity, prior, smoothing):
+@given(
+    SEEDS, st.sampled_from(ARITIES), st.sampled_from([1, 2]), st.sampled_from([1e-6, 0.1, 1e6]),
+    st.sampled_from([1e-30, 1, 1e37]),
+)  # fmt: skip
+def test_write_guess(seed, arity, prior, smoothing, weight):
     rng = np.random.default_rng(seed)
     x = random_rows(rng, 12, 30)
     x = x if prior == 2 else (*x[:2], np.abs(x[2]))
     child = rng.choice(rng.permutation(arity)[: rng.integers(1, arity + 1)], 12)
-    row_weights = rng.uniform(0.1, 3, 12).astype(np.float32)
+    row_weights = (weight * rng.uniform(0.1, 3, 12)).astype(np.float32)
+    smoothing *= weight
     results = []
     for module in (priors, reference):
         width = LINE * n_lines(arity)

@@ -322,9 +322,20 @@ def test_at_a_large_level_a_larger_C_must_gain_more(monkeypatch, loss_of_smaller
     search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses.get(p.C, 2.0))
     search.usual_C, search.best[0], search.loss[0] = 1.0, Penalty(10.0, "none", 0.0), 1.0
     search.problem.tol = 0.01
+    assert search.shares[0] == 1
     assert search._step(0) == (expected != 10.0)
     assert search.best[0].C == pytest.approx(expected, rel=1e-5)
     assert search.loss[0] == pytest.approx(losses[search.best[0].C])
+
+
+def test_the_smallest_given_C_leaves_priors_to_be_chosen():
+    X, y = digits()
+    clf = HierarchicalSoftmaxClassifier(
+        C=1e-320, prior="centroid", arity=4, fit_intercept=False, rescore=False, random_state=0
+    )
+    with np.errstate(divide="raise", invalid="raise"):
+        clf.fit(X * 1e-10, y)
+    assert (clf.prior_ == "centroid").all()
 
 
 def test_steps_there_and_back_lead_to_the_same_penalty(monkeypatch):

@@ -284,7 +284,7 @@ static ALWAYS void feature_log_odds(float *restrict odds, const double *restrict
     for (int l = 0; l < width; l += LINE) total += double_sum(sums + l);
     for (int l = 0; l < width; l += LINE) {
         float ratio[LINE];
-        EACH ratio[c] = (float)(sums[l + c] + smoothing) / (float)(total * shares[l + c] + smoothing);
+        EACH ratio[c] = (float)((sums[l + c] + smoothing) / (total * shares[l + c] + smoothing));
         line_log(odds + l, ratio);
     }
 }
