@@ -144,17 +144,19 @@ def class_sums(
     group_ptr = np.searchsorted(y[members], np.arange(n_classes + 1))
     n_features, rows = X.shape[1], (members, scale[members], *kernel_rows(X))
     n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)
+    # room for what sums may have at most, of which only what they have is touched
+    room = np.concatenate([[0], np.cumsum(n_values)]).astype(np.int64)
+    counts = np.empty(n_classes, np.int64)
+    columns, sums = np.empty(room[-1], np.int32), np.empty(room[-1], np.float32)
 
-    def add_up(part: tuple[int, int]) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float32]]:
+    def add_up(part: tuple[int, int]) -> slice:
         lo, hi = part
-        counts, room = np.empty(hi - lo, np.int64), int(n_values[lo:hi].sum())
-        columns, sums = np.empty(room, np.int32), np.empty(room, np.float32)
-        sum_rows(group_ptr[lo : hi + 1], *rows, n_features, counts, columns, sums)
-        n = counts.sum()
-        return counts, columns[:n], sums[:n]  # the rest of the room was never touched
+        here = slice(room[lo], room[hi])
+        sum_rows(group_ptr[lo : hi + 1], *rows, n_features, counts[lo:hi], columns[here], sums[here])
+        return slice(room[lo], room[lo] + counts[lo:hi].sum())
 
-    parts = over_threads(add_up, blocks(n_values), n_jobs)
-    counts, columns, sums = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    used = over_threads(add_up, blocks(n_values), n_jobs)
+    columns, sums = (np.concatenate([array[part] for part in used]) for array in (columns, sums))
     return sparse.csr_array((sums, columns, row_starts(counts)), shape=(n_classes, n_features))
 
 
