@@ -143,9 +143,9 @@ def class_sums(
     members = members[scale[members] != 0]
     group_ptr = np.searchsorted(y[members], np.arange(n_classes + 1))
     n_features, rows = X.shape[1], (members, scale[members], *kernel_rows(X))
-    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes)
+    n_values = np.bincount(y, weights=np.diff(X.indptr), minlength=n_classes).astype(np.int64)
     # room for what sums may have at most, of which only what they have is touched
-    room = np.concatenate([[0], np.cumsum(n_values)]).astype(np.int64)
+    room = row_starts(n_values)
     counts = np.empty(n_classes, np.int64)
     columns, sums = np.empty(room[-1], np.int32), np.empty(room[-1], np.float32)
 

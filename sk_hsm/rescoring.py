@@ -216,7 +216,8 @@ def _sums(
     if whitening is None:
         return unit_sums(X, y, weights, n_classes, n_jobs)
     reach = np.frexp(np.abs(X.data).max(initial=0))[1]  # so that no sum is too large for float32
-    sums = scaled_sums(X, y, weights, np.ldexp(weights, -reach), n_classes, True, n_jobs)
+    scale = np.ldexp(weights, -reach)
+    sums = scaled_sums(X, y, weights, scale, n_classes, of_dense=True, n_jobs=n_jobs)
     return sums._replace(exponent=sums.exponent + reach)
 
 

@@ -341,7 +341,7 @@ cdef class NodeTrainer:
     cdef int reserve(self, const int64_t[::1] nodes, const int64_t[::1] feature_ptr) except -1:
         """Room for each of these nodes."""
         cdef Py_ssize_t n_rows = 0, n_entries = 0, n_old = 0, n_dual = 0, n_features = 0, n_weights = 0, width = 0
-        cdef Py_ssize_t n, k, here
+        cdef Py_ssize_t n, f, k, here
         cdef int64_t v
         for k in range(nodes.shape[0]):
             v = nodes[k]
@@ -349,8 +349,8 @@ cdef class NodeTrainer:
             n_rows, n_dual, width = max(n_rows, n), max(n_dual, n * here), max(width, here)
             n_entries = max(n_entries, self.count_entries(&self.row_order[0] + self.start[v], n))
             n_old = max(n_old, self.count_old(v))
-            n = feature_ptr[v + 1] - feature_ptr[v]
-            n_features, n_weights = max(n_features, n), max(n_weights, n * here)
+            f = feature_ptr[v + 1] - feature_ptr[v]
+            n_features, n_weights = max(n_features, f), max(n_weights, f * here)
         self.reserve_rows(n_rows, n_entries, n_old)
         self.node.order = <uint64_t*>self.room("order", 2 * n_features, sizeof(uint64_t))
         return self.reserve_training(n_rows, n_dual, n_weights, width)
