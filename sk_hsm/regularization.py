@@ -19,12 +19,14 @@ from .threads import over_threads
 from .validation import MAX_WEIGHT
 
 # The share of rows held out, and of all rows that are tried at a level of the tree,
-# but at least MIN_ROWS of them. Of a node that has more, LARGE times as many are tried, and
-# only with penalties near those of the level below: the fewer rows, the better a prior looks.
+# but at least MIN_ROWS of them. Where nodes have more, LARGE times as many are tried, of SEVERAL nodes, as
+# one may be unlike the others, and only with penalties near those of the level below: the fewer rows, the
+# better a prior looks.
 HELD_OUT = 0.2
 TRIED = 1 / 100
 MIN_ROWS = 8000
 LARGE = 4
+SEVERAL = 4
 # Where fewer than ENOUGH distinct rows are held out, others are, too, in FOLDS turns: few errors mislead. Not
 # where fits are exact, which take long and are of few features.
 ENOUGH = 2000
@@ -363,26 +365,27 @@ def sample_trials(problem: Problem) -> tuple[list[Trial], NDArray[np.int64]]:
 def _trials_of_level(
     problem: Problem, nodes: NDArray[np.int64], keys: NDArray[np.uint64], held: NDArray[np.bool_]
 ) -> list[Trial]:
-    """Nodes drawn at random until they have as many rows as are to be tried."""
-    most = left = max(MIN_ROWS, int(TRIED * len(problem.row_order)))
+    """Nodes drawn at random until they are SEVERAL, or all, and have as many rows as are to be tried."""
+    many = left = max(MIN_ROWS, int(TRIED * len(problem.row_order)))
+    least = min(SEVERAL, len(nodes))
     trials = []
     for v in nodes[np.argsort(mixed(nodes.astype(np.uint64) + np.uint64(problem.seed)))]:
-        if left <= 0:
+        if left <= 0 and len(trials) >= least:
             break
-        trials.append(_trial(problem, int(v), keys, held, most))
+        trials.append(_trial(problem, int(v), keys, held, many, LARGE * many // least))
         left -= len(problem.rows_of(v))
     return [trial for trial in trials if trial is not None]
 
 
 def _trial(
-    problem: Problem, v: int, keys: NDArray[np.uint64], held: NDArray[np.bool_], most: int
+    problem: Problem, v: int, keys: NDArray[np.uint64], held: NDArray[np.bool_], many: int, most: int
 ) -> Trial | None:
-    """Up to LARGE times `most` rows of node v, or None where nothing can be held out."""
+    """Up to `most` rows of node v, which is large with more than `many`; None where none can be held out."""
     rows = problem.rows_of(v)
-    is_large = len(rows) > most
-    if len(rows) > LARGE * most:
+    is_large = len(rows) > many
+    if len(rows) > most:
         order = mixed(keys[rows])
-        rows = rows[order <= np.partition(order, LARGE * most)[LARGE * most]]
+        rows = rows[order <= np.partition(order, most)[most]]
     train, test = rows[~held[rows]], rows[held[rows]]
     is_known = np.zeros(problem.arity(v), dtype=bool)
     is_known[problem.children_of(v, train)] = True

@@ -12,7 +12,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 import sk_hsm.regularization as regularization
 import sk_hsm.solvers as solvers
-from sk_hsm import HierarchicalSoftmaxClassifier
+from sk_hsm import HierarchicalSoftmaxClassifier, LabelTree
 from sk_hsm.priors import Penalty
 from sk_hsm.row_keys import count_distinct, row_keys
 from sk_hsm.tree_builders import balanced_tree
@@ -201,6 +201,20 @@ def test_a_large_node_is_tried_with_four_times_the_rows_of_others(monkeypatch, l
     # 4 % of all 1797, or four times the least
     assert len(trials[0].rows) == min(most + 1, len(y))
     assert trials[0].is_large
+
+
+@pytest.mark.parametrize("n_below, n_tried", [(3, 3), (5, 4), (9, 4)])
+def test_of_large_nodes_of_a_level_several_are_tried(monkeypatch, n_below, n_tried):
+    monkeypatch.setattr(regularization, "MIN_ROWS", 100)
+    y = np.repeat(np.arange(3 * n_below), 200).astype(np.int32)
+    X = sparse.csr_array(np.random.default_rng(0).random((len(y), 5)).astype(np.float32))
+    tree = LabelTree.from_parents([-1] + [0] * n_below + [1 + c // 3 for c in range(3 * n_below)])
+    problem = regularization.Problem(X, y, np.ones(len(y), np.float32), tree, True, 0.01, 10, 0)
+    trials, _ = regularization.sample_trials(problem)
+    below = {trial.v: len(trial.rows) for trial in trials if trial.v > 0}  # the same in each turn
+    assert len(below) == n_tried
+    # together as many rows as the root, to within the last of each
+    assert abs(sum(below.values()) - 400) <= n_tried
 
 
 @pytest.mark.parametrize("tree, n_trees", [("kmeans", 1), ("kmeans", 2), ("huffman", 1), ("balanced", 1)])
