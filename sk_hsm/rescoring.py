@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import minimize
 
-from ._kernels.rescoring import rescore
+from ._kernels.rescoring import rescore, similarities
 from ._kernels.rows import keep_large, unit_rows
 from .blas import one_blas_thread
 from .centroids import ClassSums, scaled_sums, unit_sums
@@ -20,6 +20,8 @@ from .packed_weights import PackedWeights
 from .row_sums import column_counts
 from .validation import index_array, kernel_rows, row_starts
 from .whitening import whitened
+
+Trees = Sequence[tuple[LabelTree, NodeWeights | PackedWeights]]
 
 # How many classes are scored again, the log-probability that they have in the tree, and its smoothing.
 FEW, MORE = (64.0, float(np.log(1e-3)), 0.0), (256.0, float(np.log(1e-4)), 0.0)
@@ -261,16 +263,24 @@ def _or_one(lengths: NDArray[np.float64]) -> NDArray[np.float64]:
 # -- coefficients -----------------------------------------------------------
 
 
+def likely_classes(
+    rescoring: Rescoring, trees: Trees, X: sparse.csr_array, n_jobs: int | None
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """The classes of each row that are scored again, and their log-probabilities, as of inference.top_k."""
+    return top_k(_models(rescoring, trees), X, rescoring.most, n_jobs, rescoring.least)
+
+
 def choose_coefficients(
     rescoring: Rescoring,
-    trees: Sequence[tuple[LabelTree, NodeWeights | PackedWeights]],
+    likely: tuple[NDArray[np.int32], NDArray[np.float64]],
+    trees: Trees,
     X: sparse.csr_array,
     y: NDArray[np.int32],
     weights: NDArray[np.float64],
     doubt: float,
     n_jobs: int | None,
 ) -> tuple[Rescoring, float, float]:
-    """With the power and weight of the least log-loss of rows that nothing has seen.
+    """With the power and weight of the least log-loss of rows that nothing has seen, of these likely classes.
 
     It is the log-loss of a softmax with two features, which is convex. A share of each row, `doubt`, is taken
     to have a label that the trees draw: else rows that are all told right would want infinite coefficients,
@@ -278,8 +288,11 @@ def choose_coefficients(
 
     .. [1] John Platt, "Probabilistic outputs for support vector machines", 1999.
     """
-    models = [(*tree, rescoring.smoothing) for tree in trees]
-    row, classes, log_p, similarity = _likely_classes(rescoring, models, X, n_jobs)
+    classes, log_p = likely
+    similarity = np.zeros(classes.shape)
+    similarities(rescoring, *kernel_rows(X), classes, similarity)
+    (row, at) = np.nonzero(classes >= 0)
+    classes, log_p, similarity = classes[row, at], log_p[row, at], similarity[row, at]
     first = np.flatnonzero(np.diff(row, prepend=-1))
     counts = np.diff(first, append=len(row))
     hit = classes == y[row]
@@ -301,22 +314,9 @@ def choose_coefficients(
     start = np.array([1.0, 0.0])
     end = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0, None)] * 2)
     power, weight = float(end.x[0]), float(end.x[1] / unit)
-    before = float(-path_log_proba(models, X, y, n_jobs) @ weights / weights.sum())
+    before = float(-path_log_proba(_models(rescoring, trees), X, y, n_jobs) @ weights / weights.sum())
     return rescoring.with_coefficients(power, weight), before, before - float(loss(start)[0] - end.fun)
 
 
-def _likely_classes(
-    rescoring: Rescoring, models: Models, X: sparse.csr_array, n_jobs: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
-    """Rows in their order, with their classes, log-probabilities and similarities.
-
-    Similarities of a row are less by a constant.
-    """
-    classes, log_p = top_k(models, X, rescoring.most, n_jobs, rescoring.least)
-    again, similarity = classes.copy(), log_p.copy()
-    rescoring.with_coefficients(0, 1).apply(kernel_rows(X), again, similarity)
-    (row, at), found = np.nonzero(classes >= 0), np.nonzero(again >= 0)
-    classes, log_p, again = classes[row, at], log_p[row, at], again[found]
-    aligned = np.empty(len(row))
-    aligned[np.lexsort([classes, row])] = similarity[found][np.lexsort([again, row])]
-    return row, classes, log_p, aligned
+def _models(rescoring: Rescoring, trees: Trees) -> Models:
+    return [(*tree, rescoring.smoothing) for tree in trees]

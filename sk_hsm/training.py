@@ -22,7 +22,16 @@ from .packed_weights import PackedWeights
 from .priors import Penalties, Penalty
 from .progress import Progress
 from .regularization import choose_penalties, is_held_out, penalties_of, search_penalties
-from .rescoring import FEW, MORE, MORE_SMOOTHED, Rescoring, choose_coefficients, class_similarities, updated
+from .rescoring import (
+    FEW,
+    MORE,
+    MORE_SMOOTHED,
+    Rescoring,
+    choose_coefficients,
+    class_similarities,
+    likely_classes,
+    updated,
+)
 from .row_keys import count_distinct, merge_equal, mixed, row_keys
 from .row_sums import row_sums
 from .solvers import Problem, ascend_nodes, fit_nodes
@@ -226,15 +235,20 @@ def learn_rescoring(
         trees = [(tree, to_raw(weights, tree, whitening)) for tree, weights in trees]
     noise = NATS / effective_number(asked)
     about = asked.X, asked.y, asked.weights, noise, n_jobs
-    few, before, after = choose_coefficients(similarities.with_reach(*FEW), trees, *about)
+    few = similarities.with_reach(*FEW)
+    likely = likely_classes(few, trees, asked.X, n_jobs)
+    few, before, after = choose_coefficients(few, likely, trees, *about)
     is_worth_it = before - after > max(WORTH * before, noise)
     if not (is_worth_it or params["rescore"] is True) or few.weight == 0:
         return None
-    reach = MORE if whitening is None else MORE_SMOOTHED
-    more, _, after_more = choose_coefficients(similarities.with_reach(*reach), trees, *about)
-    fitted, loss = (more, after_more) if after - after_more > max(WORTH_MORE * after, noise) else (few, after)
+    more = similarities.with_reach(*(MORE if whitening is None else MORE_SMOOTHED))
+    more_likely = likely_classes(more, trees, asked.X, n_jobs)
+    more, _, after_more = choose_coefficients(more, more_likely, trees, *about)
+    fitted, loss = few, after
+    if after - after_more > max(WORTH_MORE * after, noise):
+        fitted, loss, likely = more, after_more, more_likely
     if not similarities.is_full:
-        pruned, _, after_pruned = choose_coefficients(fitted.pruned(), trees, *about)
+        pruned, _, after_pruned = choose_coefficients(fitted.pruned(), likely, trees, *about)
         fitted = pruned if after_pruned < loss else fitted
     smoothed = ", nodes are smoothed" if fitted.smoothing else ""
     kept, known = len(fitted.values), len(similarities.values)

@@ -241,7 +241,7 @@ def random_rescoring(rng, n_classes, n_features, most, least):
     SEEDS, st.booleans(), st.booleans(), st.sampled_from([1, 3, 20, 300]), st.integers(1, 30),
     st.sampled_from([1e-20, 1.0, 1e30]),
 )  # fmt: skip
-def test_rescore(seed, is_white, is_full, n_features, n_classes, scale):
+def test_rescore_and_similarities(seed, is_white, is_full, n_features, n_classes, scale):
     rng = np.random.default_rng(seed)
     centroids = random_similarities(rng, n_classes, n_features, is_white).with_coefficients(0.7, 2.0)
     rows = random_rows(rng, 6, n_features)
@@ -255,14 +255,18 @@ def test_rescore(seed, is_white, is_full, n_features, n_classes, scale):
     log_p = np.take_along_axis(log_p, classes, axis=1)
     classes = np.pad(classes, ((0, 0), (0, width - classes.shape[1])), constant_values=-1)
     log_p = np.pad(log_p, ((0, 0), (0, width - log_p.shape[1])), constant_values=-np.inf)
-    results = []
+    results, similarity = [], []
     for module in (rescoring, reference):
         results.append((classes.copy(), log_p.copy()))
+        similarity.append(np.full(classes.shape, -7.0))
         if scale != 1 and not is_white:  # lengths do not matter
             data = (rows[2] * np.float32(scale)) if module is rescoring else rows[2]
         else:
             data = rows[2]
+        module.similarities(centroids, *rows[:2], data, classes, similarity[-1])
         module.rescore(centroids, *rows[:2], data, *results[-1])
+    size = np.abs(similarity[1]).max()
+    np.testing.assert_allclose(*similarity, rtol=1e-4, atol=1e-6 * size)
     (actual, actual_log_p), (expected, expected_log_p) = results
     np.testing.assert_allclose(actual_log_p, expected_log_p, rtol=1e-4, atol=1e-4)
     # answers that are equal but for rounding may change places

@@ -24,6 +24,7 @@ from sk_hsm.rescoring import (
     Rescoring,
     choose_coefficients,
     class_similarities,
+    likely_classes,
     updated,
 )
 from sk_hsm.solvers import Problem
@@ -256,7 +257,8 @@ def test_no_other_coefficients_make_rows_held_out_likelier(rows, fitted, reach):
     arguments = [(tree.tree_, tree.node_weights_)], sparse.csr_array(X_test), y_test.astype(np.int32)
     weights = np.random.default_rng(0).random(len(y_test)) + 0.5
     similarities = fitted.rescoring_.with_reach(*reach)
-    best, before, after = choose_coefficients(similarities, *arguments, weights, 0.0, None)
+    likely = likely_classes(similarities, *arguments[:2], None)
+    best, before, after = choose_coefficients(similarities, likely, *arguments, weights, 0.0, None)
 
     def loss_of(power, weight):
         tree.rescoring_ = best.with_coefficients(power, weight)
@@ -282,7 +284,9 @@ def test_trees_do_not_see_the_rows_that_are_asked_about(rows, monkeypatch):
     monkeypatch.setattr(
         training,
         "choose_coefficients",
-        lambda of_known, models, X, *args: asked.append((of_known, X)) or choose(of_known, models, X, *args),
+        lambda of_known, likely, models, X, *args: (
+            asked.append((of_known, X)) or choose(of_known, likely, models, X, *args)
+        ),
     )
     X, y = rows(0)
     clf = HierarchicalSoftmaxClassifier(random_state=0).fit(X, y)
@@ -348,8 +352,8 @@ def test_rows_held_out_decide_how_many_classes_are_scored_again_and_by_which_fea
     tried = []
     choose = training.choose_coefficients
 
-    def recorded(similarities, models, X, y, weights, noise, n_jobs):
-        fitted, before, after = choose(similarities, models, X, y, weights, noise, n_jobs)
+    def recorded(similarities, likely, models, X, y, weights, noise, n_jobs):
+        fitted, before, after = choose(similarities, likely, models, X, y, weights, noise, n_jobs)
         tried.append((fitted, after, noise))
         return fitted, before, after
 
@@ -592,8 +596,10 @@ def test_rows_that_are_all_told_right_do_not_make_it_sure_of_everything(rows):
     X, y = sparse.csr_array(X), y.astype(np.int32)
     right = clf.predict(X) == y
     arguments = [(clf.tree_, clf.node_weights_)], X[right], y[right], np.ones(right.sum())
+    likely = likely_classes(clf.rescoring_, *arguments[:2], None)
     weights = [
-        choose_coefficients(clf.rescoring_, *arguments, doubt, None)[0].weight for doubt in (1e-2, 1e-3)
+        choose_coefficients(clf.rescoring_, likely, *arguments, doubt, None)[0].weight
+        for doubt in (1e-2, 1e-3)
     ]
     assert 0 < weights[0] < weights[1] < 100 * clf.rescoring_.weight
 

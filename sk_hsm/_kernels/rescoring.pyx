@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""A row's likely classes, scored again by their centroids: for searches, and a kernel for answers of theirs.
+"""A row's likely classes, scored again by their centroids: for searches, and kernels for answers of theirs.
 
-Its specification is the function of the same name in ``reference``.
+Specifications are the functions of the same names in ``reference``.
 """
 from libc.math cimport INFINITY, exp, fabs, log, sqrt
 from libc.stdint cimport int32_t, int64_t
@@ -161,6 +161,30 @@ cdef int open_rescorer(Rescorer* r, rescoring, const int64_t[::1] indptr) except
 cdef void close_rescorer(Rescorer* r) noexcept nogil:
     free(r.row.values)
     r.row.values = NULL
+
+
+def similarities(
+    rescoring,
+    const int64_t[::1] indptr,
+    const int32_t[::1] indices,
+    const float[::1] data,
+    const int32_t[:, ::1] classes,
+    double[:, ::1] similarity_of,
+):
+    cdef Rescorer r
+    cdef Py_ssize_t i, at
+    memset(&r, 0, sizeof(Rescorer))
+    try:
+        open_rescorer(&r, rescoring, indptr)
+        with nogil:
+            for i in range(classes.shape[0]):
+                open_row(&r.row, &r.centroids, &indices[0] + indptr[i], &data[0] + indptr[i], indptr[i + 1] - indptr[i])
+                for at in range(classes.shape[1]):
+                    if classes[i, at] >= 0:
+                        similarity_of[i, at] = similarity(&r.centroids, &r.row, classes[i, at])
+                close_row(&r.row, &r.centroids)
+    finally:
+        close_rescorer(&r)
 
 
 def rescore(

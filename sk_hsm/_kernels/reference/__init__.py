@@ -20,7 +20,7 @@ from .pairs import window_pairs
 from .paths import all_log_proba, path_log_proba, sample_classes, top_k
 from .priors import write_guess
 from .ranks import rank_features
-from .rescoring import rescore
+from .rescoring import rescore, similarities
 from .rows import are_plain, count_columns, hash_rows, keep_large, sum_rows, sum_values, unit_rows
 from .sampling import draw_classes
 from .scan import best_of_scores, log_totals, score_classes, search_cells
@@ -53,6 +53,7 @@ __all__ = [
     "sample_classes",
     "score_classes",
     "search_cells",
+    "similarities",
     "sum_rows",
     "sum_values",
     "top_k",
