@@ -9,6 +9,7 @@ may. Sets that are there are left alone.
 import argparse
 import gzip
 import json
+import random
 import re
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
+from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
@@ -181,31 +182,138 @@ def nextword_gcide(cache: Path) -> dict:
     return split(X_train, X_test, y_train, y_test, np.array(labels))
 
 
+def debian_packages() -> list[dict]:
+    """The fields of each Debian package that is listed here."""
+    listed = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout
+    packages = [dict(re.findall(r"^([\w-]+): (.*)", text, re.M)) for text in listed.split("\n\n")]
+    return [package for package in packages if "Package" in package]
+
+
 def debian_sources(cache: Path) -> dict:
     """The source that a Debian package is made from: 5,000 classes of five rows that differ by chance.
 
     Features: words of the name and the short description, packages that it names as dependencies, and
     character n-grams of the name. Of sources of three packages or more.
     """
-    listed = subprocess.run(["apt-cache", "dumpavail"], capture_output=True, text=True, check=True).stdout
-    packages = [dict(re.findall(r"^([\w-]+): (.*)", text, re.M)) for text in listed.split("\n\n")]
-    packages = [package for package in packages if "Package" in package]
+    packages = debian_packages()
     source = [re.sub(r" \(.*", "", package.get("Source", package["Package"])) for package in packages]
-    counts = Counter(source)
-    kept = np.random.default_rng(0).permutation([i for i, name in enumerate(source) if counts[name] >= 3])
-    labels, y = np.unique([source[i] for i in kept], return_inverse=True)
-    train = np.random.default_rng(1).random(len(kept)) >= 0.15
-    train[np.unique(y, return_index=True)[1]] = True
     common = {"min_df": 2, "sublinear_tf": True, "dtype": np.float32}
     fields = [
         (description_words, TfidfVectorizer(token_pattern=r"[a-zA-Z0-9+]+", **common)),
         (lambda package: package, TfidfVectorizer(analyzer=dependencies, **common)),
         (itemgetter("Package"), TfidfVectorizer(analyzer="char_wb", ngram_range=(3, 4), **common)),
     ]
-    parts = [[packages[i] for i in kept[some]] for some in (train, ~train)]
+    train, test, *labels = separated(source, 0.15)
+    parts = [[packages[i] for i in some] for some in (train, test)]
     X_train = sparse.hstack([vectorizer.fit_transform(map(of, parts[0])) for of, vectorizer in fields])
     X_test = sparse.hstack([vectorizer.transform(map(of, parts[1])) for of, vectorizer in fields])
-    return split(X_train.tocsr(), X_test.tocsr(), y[train], y[~train], labels.astype(str))
+    return split(X_train.tocsr(), X_test.tocsr(), *labels)
+
+
+def debian_maintainers(cache: Path) -> dict:
+    """Who maintains a Debian package: Zipf's law, by words of its name and description, and dependencies."""
+    packages = debian_packages()
+    texts = [
+        " ".join([description_words(package), package.get("Section", ""), *dependencies(package)])
+        for package in packages
+    ]
+    vectorizer = TfidfVectorizer(
+        token_pattern=r"[a-zA-Z0-9+.-]+", min_df=2, sublinear_tf=True, dtype=np.float32
+    )
+    return texts_of(texts, [package.get("Maintainer", "") for package in packages], vectorizer)
+
+
+def debian_depends(cache: Path) -> dict:
+    """Which package another one depends on, too, by the others: two of each, drawn at random; Zipf's law."""
+    rng = random.Random(0)
+    baskets = [sorted(set(dependencies(package))) for package in debian_packages()]
+    pairs = [(basket, rng.choice(basket)) for basket in baskets if len(basket) >= 3 for _ in range(2)]
+    rest = [[name for name in basket if name != drawn] for basket, drawn in pairs]
+    vectorizer = TfidfVectorizer(analyzer=lambda names: names, min_df=2, dtype=np.float32)
+    return texts_of(rest, [drawn for _, drawn in pairs], vectorizer)
+
+
+def wordnet_hypernyms(cache: Path) -> dict:
+    """What kind of thing an English noun is, its hypernym in WordNet, by its gloss and its synonyms."""
+    texts, hypernyms = [], []
+    folder = debian("wordnet-base", cache) / "usr" / "share" / "wordnet"
+    for line in (folder / "data.noun").read_text().splitlines():
+        fields, _, gloss = line.partition("|")
+        if hypernym := re.search(r" @ (\d{8}) n ", fields):
+            n_words, words = int(fields.split()[3], 16), fields.split()[4:]
+            texts.append(" ".join([gloss, *words[: 2 * n_words : 2]]).replace("_", " "))
+            hypernyms.append(hypernym[1])
+    return texts_of(texts, hypernyms, TfidfVectorizer(min_df=2, sublinear_tf=True, dtype=np.float32))
+
+
+def han_characters(cache: Path) -> dict:
+    """Chinese characters of GB 2312 in fourteen typefaces, turned and moved: 128 dense features."""
+    from fontTools.ttLib import TTFont  # of matplotlib's
+    from PIL import ImageFont
+
+    codes = [(row, cell) for row in range(0xB0, 0xF8) for cell in range(0xA1, 0xFF)]
+    characters = [bytes(code).decode("gb2312") for code in codes if not (code[0] == 0xD7 and code[1] > 0xF9)]
+    rng, images, y = np.random.default_rng(0), [], []
+    for package, file in FONTS:
+        path = next(debian(package, cache).rglob(file))
+        drawn = TTFont(path, fontNumber=0).getBestCmap()
+        sizes = [ImageFont.truetype(str(path), size) for size in (24, 26, 28)]
+        for number, character in enumerate(characters):
+            if ord(character) in drawn:
+                images.append(image_of(character, sizes[rng.integers(3)], rng))
+                y.append(number)
+    X = np.array(images, dtype=np.float32) / 255
+    X += 0.1 * rng.standard_normal(X.shape, dtype=np.float32)
+    train, test, *labels = separated([characters[number] for number in y], 0.1)
+    pca = PCA(128, random_state=0)
+    return split(
+        *(np.ascontiguousarray(part) for part in (pca.fit_transform(X[train]), pca.transform(X[test]))),
+        *labels,
+    )
+
+
+FONTS = [
+    ("fonts-arphic-uming", "uming.ttc"),
+    ("fonts-arphic-ukai", "ukai.ttc"),
+    ("fonts-arphic-gbsn00lp", "gbsn00lp.ttf"),
+    ("fonts-wqy-zenhei", "wqy-zenhei.ttc"),
+    ("fonts-wqy-microhei", "wqy-microhei.ttc"),
+    ("fonts-cns11643-kai", "TW-Kai-98_1.ttf"),
+    ("fonts-cns11643-sung", "TW-Sung-98_1.ttf"),
+    ("fonts-lxgw-wenkai", "LXGWWenKai-Regular.ttf"),
+    ("fonts-lxgw-wenkai", "LXGWWenKai-Bold.ttf"),
+    ("fonts-noto-cjk", "NotoSerifCJK-Regular.ttc"),
+    ("fonts-noto-cjk", "NotoSansCJK-Regular.ttc"),
+    ("fonts-noto-cjk", "NotoSansCJK-Bold.ttc"),
+    ("fonts-hanazono", "HanaMinA.ttf"),
+    ("fonts-ipaexfont-gothic", "ipaexg.ttf"),
+]
+
+
+def image_of(character: str, font, rng: np.random.Generator) -> np.ndarray:
+    """32 * 32 bytes, in one row."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("L", (32, 32))
+    ImageDraw.Draw(image).text(16 + 0.8 * rng.normal(size=2), character, font=font, fill=255, anchor="mm")
+    return np.asarray(image.rotate(3 * rng.normal(), resample=Image.Resampling.BILINEAR)).ravel()
+
+
+def separated(names: list[str], share: float) -> tuple:
+    """Rows to train and to test, a random share, and their classes, and labels: of names of three rows."""
+    counts = Counter(names)
+    kept = np.random.default_rng(0).permutation([i for i, name in enumerate(names) if counts[name] >= 3])
+    labels, y = np.unique([names[i] for i in kept], return_inverse=True)
+    train = np.random.default_rng(1).random(len(kept)) >= share
+    train[np.unique(y, return_index=True)[1]] = True
+    return kept[train], kept[~train], y[train], y[~train], labels.astype(str)
+
+
+def texts_of(texts: list, names: list[str], vectorizer: TfidfVectorizer) -> dict:
+    """Texts, one in ten to test, by a vectorizer that sees the others."""
+    train, test, *labels = separated(names, 0.1)
+    X_train = vectorizer.fit_transform(texts[i] for i in train)
+    return split(X_train, vectorizer.transform(texts[i] for i in test), *labels)
 
 
 def description_words(package: dict) -> str:
@@ -318,6 +426,10 @@ BUILDERS = {
         lemma_multi,
         nextword_gcide,
         debian_sources,
+        debian_maintainers,
+        debian_depends,
+        wordnet_hypernyms,
+        han_characters,
     )
 }
 
