@@ -38,6 +38,10 @@ SLACK = 0.5
 # than SMALL times `arity` classes are therefore divided into `arity` clusters at once.
 MANY = 10
 SMALL = 4
+# Else classes of more than FREQUENT / arity of all rows, and of more than MANIFOLD average ones, are cut off
+# first; at most half as many as a node has children.
+FREQUENT = 0.5
+MANIFOLD = 10
 # Cuts of more than one class in PARTS are handed to threads one by one, smaller ones with all below them, in
 # at most MAX_TASKS.
 PARTS = 16
@@ -94,7 +98,7 @@ def cluster_once(
     seed: int,
     n_jobs: int | None,
 ) -> LabelTree:
-    """A tree, whose nodes are divided at once if they are large."""
+    """A tree: nodes are divided at once if they are large, or frequent classes cut off before others."""
     n_classes, n_features = centroids.shape
     order = np.arange(n_classes, dtype=np.int32)
     depth = np.zeros(n_classes, dtype=np.int32)
@@ -103,14 +107,29 @@ def cluster_once(
     mass = np.maximum(frequency**BALANCE, 1e-3 * frequency.max() ** BALANCE).astype(np.float32)
     settings = seed, CUT_ITERATIONS, CUT_TOL, N_INIT, CUT_SAMPLE, SLACK
     points = (*kernel_rows(centroids), mass, n_features)
-    nodes = [(0, n_classes, 0)]
     if at_once:
         nodes = divide(points, frequency, arity, order, depth, seed, n_jobs)
-    halve(nodes, (*points, order, depth), settings, n_jobs)
+        halve(nodes, (*points, order, depth), settings, n_jobs)
+    else:
+        n_frequent = put_frequent_last(order, frequency, arity)
+        n_others = n_classes - n_frequent
+        halve([(0, n_others, 0)], (*points, order, depth), settings, n_jobs)
+        depth[1:n_others] += n_frequent
+        depth[n_others:] = np.arange(n_frequent, 0, -1)
+        nodes = [(0, n_classes, 0)]
     for lo, hi, level in nodes:
         contract_binary(depth[lo:hi], frequency[order[lo:hi]], arity)
         depth[lo + 1 : hi] += level
     return LabelTree._from_boundaries(order, depth)
+
+
+def put_frequent_last(order: NDArray[np.int32], frequency: NDArray[np.float64], arity: int) -> int:
+    """Frequent classes come last in the order, the most frequent at the end; return how many there are."""
+    least = max(FREQUENT / arity, MANIFOLD / len(order)) * frequency.sum()
+    last = np.argsort(frequency, kind="stable")[-(arity // 2) :]
+    last = last[frequency[last] > least]
+    order[:] = np.concatenate([np.delete(order, last), last])
+    return len(last)
 
 
 def divide(

@@ -137,11 +137,11 @@ def kmeans_tree(
     """Tree from spherical k-means of the class centroids.
 
     A class is the mean direction of its rows; of sparse rows, with what only some of them have
-    raised, or lowered where rows are few a class or with `recurring`. The classes are cut in two
-    by spherical 2-means with both halves of like mass, and again, down to single classes; a class
-    weighs (its summed sample weight) ** 0.5. Then nodes of this binary tree are merged into their
-    parents so that none has more than `arity` children and the mean depth, each class by its
-    weight, is as small as it can be: frequent classes come near to the root.
+    raised, or lowered where rows are few a class or with `recurring`. Very frequent classes are cut off one
+    by one, the others cut in two by spherical 2-means with both halves of like mass, and again, down to
+    single classes; a class weighs (its summed sample weight) ** 0.5. Then nodes of this binary tree are
+    merged into their parents so that none has more than `arity` children and the mean depth, each class by
+    its weight, is as small as it can be: frequent classes come near to the root.
 
     Where the means are dense, or there are less than one feature in ten classes, nodes of more
     than 4 `arity` classes are first divided into `arity` clusters at once, which a softmax of

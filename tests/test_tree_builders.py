@@ -127,6 +127,18 @@ def test_kmeans_puts_frequent_classes_nearer_to_the_root():
     assert tree.mean_depth(counts) < tree.mean_depth()
 
 
+@pytest.mark.parametrize("arity, n_alone", [(4, 1), (8, 3), (16, 3)])
+def test_very_frequent_classes_are_children_of_the_root(arity, n_alone):
+    rng = np.random.default_rng(0)
+    n_rows = np.array([600, 250, 250] + [10] * 100)  # .29 and .12 of all, against .5 / arity
+    y = np.repeat(np.arange(len(n_rows)), n_rows)
+    X = sparse.random_array((len(y), 3000), density=0.003, rng=rng)
+    depths = kmeans_tree(X, y, arity, random_state=0).depths()
+    assert (depths[:n_alone] == 1).all()
+    if arity < 16:  # else there is room for others at the root
+        assert (depths[3:] > 1).all()
+
+
 def test_kmeans_takes_the_share_of_class_features_that_it_is_given():
     X, y = planted()
     others = np.random.default_rng(1).normal(size=(64, 6))
