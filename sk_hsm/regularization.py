@@ -46,10 +46,10 @@ SCALES = 4.0 ** np.arange(-4, 5)
 ROUNDS = 5
 # Steps are made from the best start of a prior if its loss is at most NEAR times the least.
 NEAR = 1.03
-# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. At a large level,
-# where it takes longest, one to a larger C must also gain `tol`, which training leaves open, and one to a
-# smaller C anything.
+# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. At a large level
+# one to a larger C must gain DOUBT times `tol`, which training leaves open, and one to a smaller C anything.
 WORTH = 0.005
+DOUBT = 0.25
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
 TOL_EXACT = 1e-4  # where fits are exact: with 1e-3 choices are noise, and 1e-7 takes twice as long
 
@@ -258,7 +258,7 @@ class Search:
         now, loss = self.best[level], self.loss[level]
         near = self._neighbours(now, False)
         self._evaluate(near, [level])
-        worth = max(WORTH * loss, self.problem.tol * self.shares[level])
+        worth = DOUBT * self.problem.tol * self.shares[level]
         gains = {p: loss - self.table[p][level] - (worth if p.C > now.C else 0.0) for p in near}
         best = max(near, key=gains.__getitem__, default=now)
         if not gains.get(best, 0.0) > 0:

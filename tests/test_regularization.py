@@ -329,7 +329,7 @@ def test_another_prior_begins_with_the_C_that_the_best_has_come_to(monkeypatch):
 
 @pytest.mark.parametrize(
     ("loss_of_smaller", "loss_of_larger", "expected"),
-    [(1.0, 0.9905, 10.0), (1.0, 0.98, 10**1.5), (0.9999, 0.9905, 10**0.5), (0.9999, 0.98, 10**1.5)],
+    [(1.0, 0.998, 10.0), (1.0, 0.997, 10**1.5), (0.9999, 0.998, 10**0.5), (0.9999, 0.997, 10**1.5)],
 )
 def test_at_a_large_level_a_larger_C_must_gain_more(monkeypatch, loss_of_smaller, loss_of_larger, expected):
     losses = {10.0: 1.0, 3.16228: loss_of_smaller, 31.6228: loss_of_larger}
