@@ -3,7 +3,7 @@
 ``python docs/benchmarks/trees.py --data nextitem_ml100k`` is a first taste, in an environment that has this
 package. A tree is written ``huffman``, ``kmeans,arity=64`` or ``kmeans,balance=0,slack=0.7``: its name, and
 what differs from the default; balance, n_init, slack, small and frequent are constants of sk_hsm/clusters.py,
-dense is one of sk_hsm/centroids.py, ``recurring=1`` is that parameter of kmeans_tree, and ``prefixes=0.3`` its
+dense is one of sk_hsm/centroids.py, ``recurring=1`` that parameter of kmeans_tree, and ``prefixes=0.3`` its
 `class_share` where class features are how labels begin. With ``small=1e9`` all nodes are cut in two and in
 two again, as those of sparse rows are; with ``frequent=1e9`` no class is cut off first. `C` and the prior
 choose themselves for each tree. What is measured is appended to a file at once, and not measured again.
