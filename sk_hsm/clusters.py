@@ -125,6 +125,7 @@ def cluster_once(
 
 def put_frequent_last(order: NDArray[np.int32], frequency: NDArray[np.float64], arity: int) -> int:
     """Frequent classes come last in the order, the most frequent at the end; return how many there are."""
+    frequency = frequency.astype(np.float32)  # so that the order of rows does not show
     least = max(FREQUENT / arity, MANIFOLD / len(order)) * frequency.sum()
     last = np.argsort(frequency, kind="stable")[-(arity // 2) :]
     last = last[frequency[last] > least]

@@ -217,6 +217,20 @@ def test_of_large_nodes_of_a_level_several_are_tried(monkeypatch, n_below, n_tri
     assert abs(sum(below.values()) - 400) <= n_tried
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_one_large_node_among_small_ones_is_tried_with_all_the_rows_of_large_ones(monkeypatch, seed):
+    monkeypatch.setattr(regularization, "MIN_ROWS", 100)
+    y = np.repeat(np.arange(30), [500] * 3 + [9] * 27).astype(np.int32)
+    X = sparse.csr_array(np.random.default_rng(0).random((len(y), 5)).astype(np.float32))
+    tree = LabelTree.from_parents([-1] + [0] * 10 + [1 + c // 3 for c in range(30)])
+    problem = regularization.Problem(X, y, np.ones(len(y), np.float32), tree, True, 0.01, 10, seed)
+    below = {trial.v: trial for trial in regularization.sample_trials(problem)[0] if trial.v > 0}
+    large = [trial for trial in below.values() if trial.is_large]
+    assert [len(trial.rows) for trial in large] in ([], [401])
+    # nodes are drawn until they have a hundred rows
+    assert sum(len(trial.rows) for trial in below.values() if not trial.is_large) < 100 + 27
+
+
 @pytest.mark.parametrize("tree, n_trees", [("kmeans", 1), ("kmeans", 2), ("huffman", 1), ("balanced", 1)])
 @pytest.mark.parametrize("told_apart", [True, False])
 def test_auto_arity_is_wide_where_classes_can_be_told_apart(told_apart, tree, n_trees):

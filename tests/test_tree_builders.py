@@ -139,6 +139,18 @@ def test_very_frequent_classes_are_children_of_the_root(arity, n_alone):
         assert (depths[3:] > 1).all()
 
 
+def test_the_order_of_rows_does_not_say_which_of_two_frequent_classes_is_first():
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(100), [30] * 3 + [1] * 97)
+    X = sparse.random_array((len(y), 3000), density=0.003, rng=rng, format="csr")
+    for _ in range(20):
+        weights = np.concatenate([np.tile(rng.random(30), 3), np.full(97, 0.05)])
+        order = rng.permutation(len(y))
+        known = kmeans_tree(X, y, 8, sample_weight=weights, random_state=0)
+        other = kmeans_tree(X[order], y[order], 8, sample_weight=weights[order], random_state=0)
+        np.testing.assert_array_equal(known.children, other.children)
+
+
 def test_kmeans_takes_the_share_of_class_features_that_it_is_given():
     X, y = planted()
     others = np.random.default_rng(1).normal(size=(64, 6))
