@@ -19,9 +19,9 @@ from .threads import over_threads
 from .validation import MAX_WEIGHT
 
 # The share of rows held out, and of all rows that are tried at a level of the tree,
-# but at least MIN_ROWS of them. Of nodes that have more, LARGE times as many are tried, of SEVERAL together,
-# as one may be unlike the others, and only with penalties near those of the level below: the fewer rows,
-# the better a prior looks.
+# but at least MIN_ROWS of them, and of SEVERAL nodes, as one may be unlike the others. Of nodes that have
+# more, LARGE times as many are tried together, and only with penalties near those of the level below: the
+# fewer rows, the better a prior looks.
 HELD_OUT = 0.2
 TRIED = 1 / 100
 MIN_ROWS = 8000
@@ -365,14 +365,14 @@ def sample_trials(problem: Problem) -> tuple[list[Trial], NDArray[np.int64]]:
 def _trials_of_level(
     problem: Problem, nodes: NDArray[np.int64], keys: NDArray[np.uint64], held: NDArray[np.bool_]
 ) -> list[Trial]:
-    """Nodes drawn at random until they have as many rows as are to be tried; of large ones, SEVERAL."""
+    """Nodes drawn at random until they have as many rows as are to be tried, but SEVERAL large, or small, ones."""
     many = max(MIN_ROWS, int(TRIED * len(problem.row_order)))
     nodes = nodes[np.argsort(mixed(nodes.astype(np.uint64) + np.uint64(problem.seed)))]
     start, stop = problem.row_ranges
     sizes = (stop - start)[nodes]
     is_large, is_drawn = sizes > many, np.cumsum(sizes) - sizes < many
-    if (is_large & is_drawn).any():
-        is_drawn |= is_large & (np.cumsum(is_large) <= SEVERAL)
+    is_like = is_large == (is_large & is_drawn).any()
+    is_drawn |= is_like & (np.cumsum(is_like) <= SEVERAL)
     most = LARGE * many // max(np.count_nonzero(is_large & is_drawn), 1)
     trials = [_trial(problem, int(v), keys, held, many, most) for v in nodes[is_drawn]]
     return [trial for trial in trials if trial is not None]

@@ -227,8 +227,7 @@ def test_one_large_node_among_small_ones_is_tried_with_all_the_rows_of_large_one
     below = {trial.v: trial for trial in regularization.sample_trials(problem)[0] if trial.v > 0}
     large = [trial for trial in below.values() if trial.is_large]
     assert [len(trial.rows) for trial in large] in ([], [401])
-    # nodes are drawn until they have a hundred rows
-    assert sum(len(trial.rows) for trial in below.values() if not trial.is_large) < 100 + 27
+    assert large or len(below) >= 4
 
 
 @pytest.mark.parametrize("tree, n_trees", [("kmeans", 1), ("kmeans", 2), ("huffman", 1), ("balanced", 1)])
