@@ -365,7 +365,7 @@ def sample_trials(problem: Problem) -> tuple[list[Trial], NDArray[np.int64]]:
 def _trials_of_level(
     problem: Problem, nodes: NDArray[np.int64], keys: NDArray[np.uint64], held: NDArray[np.bool_]
 ) -> list[Trial]:
-    """Nodes drawn at random until they have as many rows as are to be tried, but SEVERAL large, or small, ones."""
+    """Of nodes drawn at random until they have as many rows as are to be tried, but SEVERAL of a kind."""
     many = max(MIN_ROWS, int(TRIED * len(problem.row_order)))
     nodes = nodes[np.argsort(mixed(nodes.astype(np.uint64) + np.uint64(problem.seed)))]
     start, stop = problem.row_ranges
