@@ -111,7 +111,7 @@ def cluster_once(
         nodes = divide(points, frequency, arity, order, depth, seed, n_jobs)
         halve(nodes, (*points, order, depth), settings, n_jobs)
     else:
-        n_frequent = put_frequent_last(order, frequency, arity)
+        order, n_frequent = frequent_last(frequency, arity)
         n_others = n_classes - n_frequent
         halve([(0, n_others, 0)], (*points, order, depth), settings, n_jobs)
         depth[1:n_others] += n_frequent
@@ -123,14 +123,14 @@ def cluster_once(
     return LabelTree._from_boundaries(order, depth)
 
 
-def put_frequent_last(order: NDArray[np.int32], frequency: NDArray[np.float64], arity: int) -> int:
-    """Frequent classes come last in the order, the most frequent at the end; return how many there are."""
+def frequent_last(frequency: NDArray[np.float64], arity: int) -> tuple[NDArray[np.int32], int]:
+    """Classes in their order, but frequent ones last, the most frequent at the end; how many those are."""
     frequency = frequency.astype(np.float32)  # so that the order of rows does not show
-    least = max(FREQUENT / arity, MANIFOLD / len(order)) * frequency.sum()
+    least = max(FREQUENT / arity, MANIFOLD / len(frequency)) * frequency.sum()
     last = np.argsort(frequency, kind="stable")[-(arity // 2) :]
     last = last[frequency[last] > least]
-    order[:] = np.concatenate([np.delete(order, last), last])
-    return len(last)
+    others = np.delete(np.arange(len(frequency)), last)
+    return np.concatenate([others, last]).astype(np.int32), len(last)
 
 
 def divide(

@@ -291,7 +291,7 @@ def choose_coefficients(
     classes, log_p = likely
     similarity = np.zeros(classes.shape)
     similarities(rescoring, *kernel_rows(X), classes, similarity)
-    (row, at) = np.nonzero(classes >= 0)
+    row, at = np.nonzero(classes >= 0)
     classes, log_p, similarity = classes[row, at], log_p[row, at], similarity[row, at]
     first = np.flatnonzero(np.diff(row, prepend=-1))
     counts = np.diff(first, append=len(row))

@@ -182,3 +182,23 @@ def test_weights_of_any_size_give_the_same_tree(exponent):
         for weights in (counts, np.ldexp(counts, exponent))
     )
     np.testing.assert_array_equal(other.parents, tree.parents)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "frequent"),
+    [
+        ([1] * 20, []),  # more than their share, but as many as others
+        ([1] * 100 + [9], []),
+        ([1] * 100 + [40, 30], [101, 100]),
+        ([1] * 300 + list(range(60, 72)), list(range(304, 312))),  # half as many as a node has children
+    ],
+)
+def test_frequent_classes_have_more_than_their_share_and_than_others(frequency, frequent):
+    order, n_frequent = clusters.frequent_last(np.array(frequency, float), 16)
+    np.testing.assert_array_equal(np.sort(order), np.arange(len(frequency)))
+    assert n_frequent == len(frequent)
+    last = order[len(order) - n_frequent :]
+    assert set(last) == set(frequent)
+    assert (np.diff(np.array(frequency)[last]) >= 0).all() and (
+        np.diff(order[: len(order) - n_frequent]) > 0
+    ).all()

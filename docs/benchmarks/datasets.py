@@ -28,6 +28,22 @@ from sklearn.preprocessing import normalize
 CACHE = Path.home() / ".cache" / "sk_hsm_benchmarks"
 HISTORY = 50  # items before the one to predict, in nextitem_ml100k
 CONTEXT = 8  # words before the one to predict, in nextword_gcide
+FONTS = [  # packages and their typefaces, in han_characters
+    ("fonts-arphic-uming", "uming.ttc"),
+    ("fonts-arphic-ukai", "ukai.ttc"),
+    ("fonts-arphic-gbsn00lp", "gbsn00lp.ttf"),
+    ("fonts-wqy-zenhei", "wqy-zenhei.ttc"),
+    ("fonts-wqy-microhei", "wqy-microhei.ttc"),
+    ("fonts-cns11643-kai", "TW-Kai-98_1.ttf"),
+    ("fonts-cns11643-sung", "TW-Sung-98_1.ttf"),
+    ("fonts-lxgw-wenkai", "LXGWWenKai-Regular.ttf"),
+    ("fonts-lxgw-wenkai", "LXGWWenKai-Bold.ttf"),
+    ("fonts-noto-cjk", "NotoSerifCJK-Regular.ttc"),
+    ("fonts-noto-cjk", "NotoSansCJK-Regular.ttc"),
+    ("fonts-noto-cjk", "NotoSansCJK-Bold.ttc"),
+    ("fonts-hanazono", "HanaMinA.ttf"),
+    ("fonts-ipaexfont-gothic", "ipaexg.ttf"),
+]
 
 
 # -- packages ---------------------------------------------------------------
@@ -266,28 +282,8 @@ def han_characters(cache: Path) -> dict:
     X += 0.1 * rng.standard_normal(X.shape, dtype=np.float32)
     train, test, *labels = separated([characters[number] for number in y], 0.1)
     pca = PCA(128, random_state=0)
-    return split(
-        *(np.ascontiguousarray(part) for part in (pca.fit_transform(X[train]), pca.transform(X[test]))),
-        *labels,
-    )
-
-
-FONTS = [
-    ("fonts-arphic-uming", "uming.ttc"),
-    ("fonts-arphic-ukai", "ukai.ttc"),
-    ("fonts-arphic-gbsn00lp", "gbsn00lp.ttf"),
-    ("fonts-wqy-zenhei", "wqy-zenhei.ttc"),
-    ("fonts-wqy-microhei", "wqy-microhei.ttc"),
-    ("fonts-cns11643-kai", "TW-Kai-98_1.ttf"),
-    ("fonts-cns11643-sung", "TW-Sung-98_1.ttf"),
-    ("fonts-lxgw-wenkai", "LXGWWenKai-Regular.ttf"),
-    ("fonts-lxgw-wenkai", "LXGWWenKai-Bold.ttf"),
-    ("fonts-noto-cjk", "NotoSerifCJK-Regular.ttc"),
-    ("fonts-noto-cjk", "NotoSansCJK-Regular.ttc"),
-    ("fonts-noto-cjk", "NotoSansCJK-Bold.ttc"),
-    ("fonts-hanazono", "HanaMinA.ttf"),
-    ("fonts-ipaexfont-gothic", "ipaexg.ttf"),
-]
+    X_train, X_test = pca.fit_transform(X[train]), pca.transform(X[test])
+    return split(np.ascontiguousarray(X_train), np.ascontiguousarray(X_test), *labels)
 
 
 def image_of(character: str, font, rng: np.random.Generator) -> np.ndarray:
@@ -300,7 +296,7 @@ def image_of(character: str, font, rng: np.random.Generator) -> np.ndarray:
 
 
 def separated(names: list[str], share: float) -> tuple:
-    """Rows to train and to test, a random share, and their classes, and labels: of names of three rows."""
+    """Rows to train, a random share to test, their classes, and labels; of names of three rows or more."""
     counts = Counter(names)
     kept = np.random.default_rng(0).permutation([i for i, name in enumerate(names) if counts[name] >= 3])
     labels, y = np.unique([names[i] for i in kept], return_inverse=True)
