@@ -89,9 +89,10 @@ def unit_sums(
     weights: NDArray[np.float64],
     n_classes: int,
     n_jobs: int | None,
+    of_rows: RowSums | None = None,
 ) -> ClassSums:
-    """Of rows made ones of length one."""
-    of_rows = row_sums(X)
+    """Of rows made ones of length one; with their row_sums, where these are known."""
+    of_rows = of_rows or row_sums(X)
     scale = over_lengths(weights, of_rows)
     return scaled_sums(X, y, weights, scale, n_classes, are_dense(of_rows, weights, X.shape[1]), n_jobs)
 

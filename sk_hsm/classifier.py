@@ -340,9 +340,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         C = 1.0 if self.C == "auto" else float(self.C)
         rows = self._rows(X, y, sample_weight, classes, C, reset=True)
         n, d = rows.X.shape
-        progress.say(
-            f"{n} rows, {d} features, {np.count_nonzero(rows.X.data)} non-zeros, {len(rows.classes)} classes"
-        )
+        n_values = rows.row_sums.counts.sum()
+        progress.say(f"{n} rows, {d} features, {n_values} non-zeros, {len(rows.classes)} classes")
         rng = check_random_state(self.random_state)
         params = self.get_params(deep=False)
         if classes is not None:

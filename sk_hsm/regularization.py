@@ -13,7 +13,7 @@ from ._kernels.trials import TrialTrainer
 from .label_tree import LabelTree
 from .priors import PRIORS, Penalties, Penalty
 from .progress import Progress
-from .row_keys import count_distinct, merge_equal, mixed
+from .row_keys import count_distinct, distinct, mixed
 from .solvers import Problem, tasks_of_sizes
 from .threads import over_threads
 from .validation import MAX_WEIGHT
@@ -40,6 +40,9 @@ MIN_DECISIVE = 10
 # best prior is better with it.
 FIRST_C = (1, 4)
 C_STEP = 10**0.5
+# A large level also starts from half the scale below and at least this power: with a small C and a strong
+# prior, of which those below with few rows are fond, a step to a larger C may look worse for long.
+LARGE_C = 3
 # The scales of a prior, over the root of that, which are tried with C near zero; a half of
 # the best begins the search.
 SCALES = 4.0 ** np.arange(-4, 5)
@@ -50,17 +53,22 @@ NEAR = 1.03
 # one to a larger C must gain DOUBT times `tol`, which training leaves open, and one to a smaller C anything.
 WORTH = 0.005
 DOUBT = 0.25
+MULTIPLE = 1e-4  # as far from one, of itself, a weight is a multiple still: weights are float32
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
 TOL_EXACT = 1e-4  # where fits are exact: with 1e-3 choices are noise, and 1e-7 takes twice as long
 
 
 @dataclass
 class Trial:
-    """Rows of one node: the first n_train to train, the others, n_held distinct ones, to be predicted."""
+    """Rows of one node: the first n_train to train, the others, n_held distinct ones, to be predicted.
+
+    A row may be one of both: other copies of it then are to train.
+    """
 
     v: int
     level: int
     rows: NDArray[np.int64]
+    weights: NDArray[np.float32]
     n_train: int
     n_held: int
     is_large: bool
@@ -164,8 +172,8 @@ class Search:
         self.shares = self._shares()
         self.scale = self.shares.copy()
         for level in range(n_levels):
-            held = [t.rows[t.n_train :] for t in trials if t.level == level]
-            self.scale[level] /= max(sum(problem.row_weights[rows].sum(dtype=float) for rows in held), 1e-30)
+            held = [t.weights[t.n_train :] for t in trials if t.level == level]
+            self.scale[level] /= max(sum(weights.sum(dtype=float) for weights in held), 1e-30)
         self.scales = [_rounded(s) for s in SCALES / np.sqrt(_mean_square_norm(problem))]
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
@@ -239,12 +247,16 @@ class Search:
         for level in self.small:
             self._improve(level, worth)
         for level in sorted(self.large, reverse=True):
-            below = self.best[level + 1]
-            self._evaluate([below, below._replace(scale=below.scale / 4)], [level])
+            self._evaluate(self._starts_from(self.best[level + 1]), [level])
             self._improve(level, 0.0)
             for _ in range(ROUNDS):
                 if not self._step(level):
                     break
+
+    def _starts_from(self, below: Penalty) -> list[Penalty]:
+        """What a large level is first tried with."""
+        C = max(below.C, _power_C(self.usual_C, LARGE_C)) if self.move_C else below.C
+        return [below, below._replace(C=C, scale=below.scale / 2)] if below.scale else [below]
 
     def _improve(self, level: int, worth: float) -> bool:
         best = min(self.table, key=lambda penalty: self.table[penalty][level])
@@ -296,7 +308,7 @@ class Search:
             for trial in (trials[i] for i in some):
                 if trial.taken is None:
                     child = problem.children_of(trial.v, trial.rows)
-                    trial.taken = trainer.take(trial.v, trial.rows, child, trial.n_train)
+                    trial.taken = trainer.take(trial.v, trial.rows, child, trial.weights, trial.n_train)
                 for prior in set(tried.code.tolist()):
                     trainer.make_guess(trial.taken, prior)
 
@@ -330,7 +342,7 @@ class Search:
 def of_distinct_rows(problem: Problem) -> Problem:
     """Equal rows are one with the sum of their weights, in the order of keys, whatever order they had."""
     known = problem.row_order
-    first, weights = merge_equal(problem.keys[known], problem.row_weights[known])
+    first, _, weights = distinct(problem.keys[known], problem.row_weights[known])
     rows, weights = known[first], weights.clip(max=MAX_WEIGHT).astype(np.float32)
     return replace(problem, X=problem.X[rows], y=problem.y[rows], row_weights=weights)
 
@@ -387,13 +399,17 @@ def _trial(
     if len(rows) > most:
         order = mixed(keys[rows])
         rows = rows[order <= np.partition(order, most)[most]]
-    train, test = rows[~held[rows]], rows[held[rows]]
+    left_out = held[rows] * share_of_copy(keys[rows], problem.ranks[rows], problem.row_weights[rows])
+    train, test = rows[left_out < 1], rows[left_out > 0]
     is_known = np.zeros(problem.arity(v), dtype=bool)
     is_known[problem.children_of(v, train)] = True
     test = test[is_known[problem.children_of(v, test)]]
     if not len(test) or np.count_nonzero(is_known) < 2:
         return None
-    return Trial(v, 0, np.concatenate([train, test]), len(train), count_distinct(keys[test]), is_large)
+    both = np.concatenate([train, test])
+    weights = problem.row_weights[both]
+    weights[: len(train)] *= 1 - left_out[left_out < 1]
+    return Trial(v, 0, both, weights, len(train), count_distinct(keys[test]), is_large)
 
 
 def is_held_out(
@@ -401,10 +417,29 @@ def is_held_out(
 ) -> NDArray[np.bool_]:
     """A share of the rows by their keys, others for each fold, but of no class the one with the largest key.
 
-    Rows that are the same are held out together: otherwise what is held out would be known,
-    and a row of weight 2 would not be the same as two rows.
+    Rows that are the same are held out together, so that a row of weight 2 is the same as two rows.
     """
     last = np.zeros(n_classes, dtype=np.uint64)
     np.maximum.at(last, y, keys)
     first, end = (np.uint64(k * share * 2**64) for k in (fold, fold + 1))
     return (keys >= first) & (keys < end) & (keys < last[y])
+
+
+def share_of_copy(
+    keys: NDArray[np.uint64], classes: NDArray[np.int64], weights: NDArray[np.float32]
+) -> NDArray[np.float64]:
+    """Of each row and its equals, the share of their weight that is one copy's: (n_rows,), 1 for one alone.
+
+    Where all different rows of a class weigh a multiple of the lightest one, they are as many copies: what is
+    held out should be known as often as new rows will be. Else weights are not taken for numbers of copies.
+    """
+    if count_distinct(keys) == len(keys) and (weights == weights[:1]).all():
+        return np.ones(len(keys))
+    first, which, total = distinct(keys, weights)
+    classes = classes[first] - classes.min()
+    lightest = np.full(classes.max() + 1, np.inf)
+    np.minimum.at(lightest, classes, total)
+    copies = total / lightest[classes]
+    is_odd = np.abs(copies - copies.round()) > MULTIPLE * copies
+    has_odd = np.bincount(classes, weights=is_odd) > 0
+    return np.where(has_odd[classes], 1, 1 / copies)[which]

@@ -31,9 +31,9 @@ def count_distinct(keys: NDArray[np.uint64]) -> int:
     return min(len(keys), 1) + np.count_nonzero(keys[1:] != keys[:-1])
 
 
-def merge_equal(
+def distinct(
     keys: NDArray[np.uint64], weights: NDArray[np.floating]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """One row of each key, in the order of keys, and the weights of all that have it, summed."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """For different keys, in their order: one row of each; which each row has; and the summed weights."""
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    return first, np.bincount(which, weights=weights)
+    return first, which, np.bincount(which, weights=weights)

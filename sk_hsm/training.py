@@ -32,8 +32,8 @@ from .rescoring import (
     likely_classes,
     updated,
 )
-from .row_keys import count_distinct, merge_equal, mixed, row_keys
-from .row_sums import row_sums
+from .row_keys import count_distinct, distinct, mixed, row_keys
+from .row_sums import RowSums, row_sums
 from .solvers import Problem, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
@@ -86,6 +86,10 @@ class Rows:
         """Those of row_keys."""
         return row_keys(self.X, self.y)
 
+    @cached_property
+    def row_sums(self) -> RowSums:
+        return row_sums(self.X)
+
     def of(self, which: NDArray[Any]) -> Rows:
         """Some of them."""
         some = Rows(self.X[which], self.y[which], self.weights[which], self.classes)
@@ -95,8 +99,14 @@ class Rows:
     def without(self, which: NDArray[np.bool_]) -> Rows:
         """All but some, which are left out where they are: X is not copied."""
         others = replace(self, weights=np.where(which, 0, self.weights))
-        others.keys = self.keys
+        others.keys, others.row_sums = self.keys, self.row_sums
         return others
+
+    def become(self, X: sparse.csr_array) -> None:
+        """Have other values, and forget what was of those before."""
+        self.X = X
+        for name in ("keys", "row_sums"):
+            vars(self).pop(name, None)
 
 
 @dataclass
@@ -147,8 +157,7 @@ def train_trees(
     asked = None if held is None else different_rows(rows.of(held))
     if whitening is not None:
         progress.say(f"whitened by the covariance of {rows.X.shape[1]} features within classes")
-        rows.X = whitened(rows.X, whitening)
-        vars(rows).pop("keys", None)  # which are those of the rows as they were
+        rows.become(whitened(rows.X, whitening))
     known = rows if held is None else rows.without(held)
     params = params | {"recurring": are_recurring_better(known, params, copy.deepcopy(rng))}
     if params["recurring"]:
@@ -160,7 +169,7 @@ def train_trees(
     if asked is not None:
         n_classes, n_jobs = len(rows.classes), params["n_jobs"]
         about = known.X, known.y, known.weights, n_classes
-        sums = unit_sums(*about, n_jobs) if whitening is None else None
+        sums = unit_sums(*about, n_jobs, known.row_sums) if whitening is None else None
         similarities = class_similarities(*about, whitening, n_jobs, sums)
     trees = build_trees(known, params, rng, sums)
     del sums
@@ -305,7 +314,7 @@ def are_recurring_better(rows: Rows, params: dict[str, Any], rng: np.random.Rand
     arity = NARROW if params["arity"] == "auto" else params["arity"]
     if not isinstance(params["tree"], str) or params["tree"] != "kmeans" or len(rows.classes) <= arity:
         return False
-    if count_distinct(rows.keys) > N_TRIED or are_dense(row_sums(rows.X), rows.weights, rows.X.shape[1]):
+    if count_distinct(rows.keys) > N_TRIED or are_dense(rows.row_sums, rows.weights, rows.X.shape[1]):
         return False
     rows = different_rows(rows.of(rows.weights > 0))
     rows = Rows(normalize(rows.X), rows.y, rows.weights, rows.classes)
@@ -339,7 +348,7 @@ def effective_number(rows: Rows) -> float:
 
 def different_rows(rows: Rows) -> Rows:
     """Each once, by its class and key, with the weights of all that are the same; of mean weight one."""
-    first, weights = merge_equal(rows.keys, rows.weights / rows.weights.max())
+    first, _, weights = distinct(rows.keys, rows.weights / rows.weights.max())
     order = np.argsort(rows.y[first], kind="stable")
     some = rows.of(first[order])
     some.weights = weights[order] / weights[order].mean()
@@ -377,7 +386,7 @@ def rounding_step(rows: Rows, rounding: float | None) -> float | None:
     """What weights are to be multiples of: rounding over the root mean square length of rows."""
     if rounding is None:
         return None
-    mean = np.average(row_sums(rows.X).squares, weights=rows.weights)
+    mean = np.average(rows.row_sums.squares, weights=rows.weights)
     step = float(rounding / (mean or 1.0) ** 0.5)
     if not MIN_STEP <= step <= 1 / MIN_STEP:
         raise ValueError(
@@ -426,6 +435,7 @@ def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -
     weights = rows.weights.astype(np.float32)
     np.maximum(weights, np.finfo(np.float32).tiny, out=weights, where=rows.weights > 0)
     problem = Problem(rows.X, rows.y, weights, tree, *goal, seed)
-    if "keys" in vars(rows):
-        problem.keys = rows.keys
+    for name in ("keys", "row_sums"):
+        if name in vars(rows):
+            setattr(problem, name, getattr(rows, name))
     return problem

@@ -541,7 +541,9 @@ def test_full_rows_are_trained_where_they_are_as_they_would_be_copied(seed, arit
     for each, out in zip((full, wider), losses, strict=True):
         trainer = trials.TrialTrainer(each)
         trainer.held_out_losses(
-            trainer.take(0, rows, problem.children_of(0, rows), len(rows) - 5), *penalties, out
+            trainer.take(0, rows, problem.children_of(0, rows), problem.row_weights[rows], len(rows) - 5),
+            *penalties,
+            out,
         )
     np.testing.assert_array_equal(*losses)
 
@@ -792,8 +794,10 @@ def test_held_out_losses(seed, arity, fit_intercept, max_iter):
     for module in (trials, reference):
         losses.append(np.full((2, 4), np.nan))
         trainer = module.TrialTrainer(problem)
-        rows = np.concatenate([train, held])
-        taken = trainer.take(v, rows, problem.children_of(v, rows), len(train))
+        # a row of which copies are to train, too, is there twice
+        rows = np.concatenate([train, held, train[:3]])
+        weights = np.random.default_rng(seed).uniform(0.5, 2, len(rows)).astype(np.float32)
+        taken = trainer.take(v, rows, problem.children_of(v, rows), weights, len(train))
         for out in losses[-1]:  # the second time with the same guesses
             trainer.held_out_losses(taken, *penalties, out)
         np.testing.assert_array_equal(*losses[-1])
@@ -811,7 +815,7 @@ def test_taken_rows_outlive_their_problem(index):
         X.indices = X.indices.astype(index)
         full = replace(problem, X=X)
         child = full.children_of(0, rows)
-        taken = trials.TrialTrainer(replace(full)).take(0, rows, child, len(rows) - 5)
+        taken = trials.TrialTrainer(replace(full)).take(0, rows, child, full.row_weights[rows], len(rows) - 5)
         gc.collect()
         others = [np.full(X.nnz, 2**30, np.int32) for _ in range(50 * is_old)]
         trials.TrialTrainer(full).held_out_losses(taken, *penalties, out)

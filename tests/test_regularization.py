@@ -186,7 +186,7 @@ def test_a_large_node_is_tried_near_the_level_below(monkeypatch):
     clf = HierarchicalSoftmaxClassifier(arity=4, random_state=0).fit(X, y)
     assert clf.tree_.n_inner > 1
     assert clf.prior_[0] == clf.prior_[1]
-    assert clf.prior_scale_[0] in (clf.prior_scale_[1], clf.prior_scale_[1] / 4)
+    assert clf.prior_scale_[0] in (clf.prior_scale_[1], clf.prior_scale_[1] / 2)
 
 
 @pytest.mark.parametrize("least, most", [(10, 68), (100, 400), (1000, 1797)])
@@ -353,6 +353,74 @@ def test_at_a_large_level_a_larger_C_must_gain_more(monkeypatch, loss_of_smaller
     assert search._step(0) == (expected != 10.0)
     assert search.best[0].C == pytest.approx(expected, rel=1e-5)
     assert search.loss[0] == pytest.approx(losses[search.best[0].C])
+
+
+@pytest.mark.parametrize("C_below", [0.01, 1000.0])
+def test_a_large_level_finds_a_large_C_where_a_small_one_is_best_below(monkeypatch, C_below):
+    """With the scale of the level below smaller ones are always better, with half of it about 30."""
+
+    def loss(p):
+        return 1.0 + 0.01 * np.log10(p.C) if p.scale == 4.0 else 0.5 + 0.1 * abs(np.log10(p.C / 30))
+
+    search, _ = search_of_digits(monkeypatch, loss)
+    search.usual_C, search.large, search.small = 1.0, {0}, list(range(1, len(search.best)))
+    below = Penalty(C_below, "centroid", 4.0)
+    search._evaluate([below], search.small)
+    for level in search.small:
+        search.best[level], search.loss[level] = below, 0.0
+    search.choose_for_each()
+    assert search.best[0] == Penalty(pytest.approx(30, rel=0.1), "centroid", 2.0)
+    search.move_C = False
+    assert search._starts_from(Penalty(0.01, "centroid", 4.0))[1] == Penalty(0.01, "centroid", 2.0)
+    assert search._starts_from(Penalty(0.01, "none", 0.0)) == [Penalty(0.01, "none", 0.0)]
+
+
+def shares(keys, classes, weights):
+    return regularization.share_of_copy(
+        np.array(keys, np.uint64), np.array(classes), np.array(weights, np.float32)
+    )
+
+
+@pytest.mark.parametrize("factor", [1.0, 0.3, 4.0, 1e30, 1e-30])
+@pytest.mark.parametrize(
+    "keys, classes, weights, expected",
+    [
+        ([3, 1, 2], [0, 0, 1], [1, 1, 1], [1, 1, 1]),
+        ([3, 1, 3, 3], [5, 5, 5, 5], [1, 1, 1, 1], [1 / 3, 1, 1 / 3, 1 / 3]),
+        ([3, 1], [5, 5], [3, 1], [1 / 3, 1]),  # a row of weight 3 is three rows
+        ([3, 1, 3], [0, 0, 0], [2, 2, 4], [1 / 3, 1, 1 / 3]),
+        ([3, 1, 2, 2], [0, 0, 1, 1], [1, 1.5, 1, 1], [1, 1, 1, 1]),  # of no number of copies; of one row
+        ([3, 1, 2, 4], [0, 0, 1, 1], [1, 2, 10, 10], [1, 1 / 2, 1, 1]),  # classes have weights of their own
+    ],
+)
+def test_copies_of_a_row_are_known_by_their_weight(keys, classes, weights, expected, factor):
+    np.testing.assert_allclose(shares(keys, classes, factor * np.array(weights)), expected, rtol=1e-6)
+
+
+def test_other_copies_of_what_is_held_out_are_trained_with():
+    """Of a row that is there three times two are: with the others, if it is one row of weight 3, too."""
+    X, y = digits()
+    X, y = X[:300].astype(np.float32), y[:300].astype(np.int32)
+    times = np.random.default_rng(0).integers(1, 4, len(y))
+    times[np.unique(y, return_index=True)[1]] = 1  # so that a class has a row that is there once
+    repeated = np.repeat(np.arange(len(y)), times)
+    found = []
+    for rows, weights in ((np.arange(len(y)), times), (repeated, np.ones(len(repeated)))):
+        problem = solvers.Problem(
+            sparse.csr_array(X[rows]), y[rows], weights.astype(np.float32), balanced_tree(10, 10),
+            True, 0.01, 100, 0,
+        )  # fmt: skip
+        trials, _ = regularization.sample_trials(problem)
+        found.append([])
+        for trial in trials:
+            train, test = np.zeros((2, len(y)))
+            np.add.at(train, rows[trial.rows[: trial.n_train]], trial.weights[: trial.n_train])
+            np.add.at(test, rows[trial.rows[trial.n_train :]], trial.weights[trial.n_train :])
+            assert 20 < np.count_nonzero(test) < 100
+            np.testing.assert_allclose(test[test > 0], times[test > 0])
+            np.testing.assert_allclose(train, times - (test > 0), rtol=1e-6)
+            found[-1] += [train, test]
+    np.testing.assert_allclose(*found, rtol=1e-6)
 
 
 def test_the_smallest_given_C_leaves_priors_to_be_chosen():

@@ -72,7 +72,14 @@ cdef class TakenNode:
 cdef class TrialTrainer(NodeTrainer):
     """Trains nodes for trial, in memory of its own: each thread needs one."""
 
-    def take(self, int64_t v, const int64_t[::1] rows, const int64_t[::1] child, Py_ssize_t n_train):
+    def take(
+        self,
+        int64_t v,
+        const int64_t[::1] rows,
+        const int64_t[::1] child,
+        const float[::1] weights,
+        Py_ssize_t n_train,
+    ):
         cdef TakenNode taken = TakenNode.__new__(TakenNode)
         # without the scratch of guesses; full rows stay in X, which outlives its problem so
         self.buffers = {"X": (self.indices, self.data)}
@@ -81,6 +88,7 @@ cdef class TrialTrainer(NodeTrainer):
         with nogil:
             self.take_rows(v, &rows[0], n)
         memcpy(self.node.rows.child, &child[0], n * sizeof(int64_t))
+        memcpy(self.node.rows.weight, &weights[0], n * sizeof(float))
         taken.node, taken.n_train, taken.buffers = self.node, n_train, self.buffers
         self.buffers = {}
         return taken

@@ -69,9 +69,10 @@ class NodeTrainer:
         entries = np.concatenate([np.arange(indptr[i], indptr[i + 1]) for i in rows] + [np.arange(0)])
         return np.union1d(indices[entries.astype(int)], self._before(v)[0]).astype(np.int32)
 
-    def _trained(self, v, rows, features, penalty):
+    def _trained(self, v, rows, features, penalty, row_weights=None):
         """Weights (n_features, width), bias (width,), passes, and whether tol was reached."""
         p, (C, prior, scale) = self.problem, penalty
+        row_weights = p.row_weights[rows] if row_weights is None else row_weights
         prior = PRIORS.index(prior) if isinstance(prior, str) else prior
         arity, child = p.arity(v), p.children_of(v, rows)
         old_features, old_W, old_b, had = self._before(v)
@@ -88,10 +89,10 @@ class NodeTrainer:
         x = x.indptr.astype(np.int64), x.indices.astype(np.int32), x.data
         if prior and len(had) < 2:
             guess = np.zeros(width, np.float32)
-            write_guess(*x, p.row_weights[rows], child, prior, p.smoothing, W, guess)
+            write_guess(*x, row_weights, child, prior, p.smoothing, W, guess)
             W *= np.float32(scale)
             b += guess * p.fit_intercept
-        costs = (C / (2 if len(seen) == 2 else 1) * p.row_weights[rows]).astype(np.float32)
+        costs = (C / (2 if len(seen) == 2 else 1) * row_weights).astype(np.float32)
         dual = np.zeros((len(rows), width), np.float32)
         dual[np.arange(len(rows)), child] = 1
         goal = p.fit_intercept, p.tol, p.max_iter, p.seed + int(v)
