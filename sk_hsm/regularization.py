@@ -40,8 +40,8 @@ MIN_DECISIVE = 10
 # best prior is better with it.
 FIRST_C = (1, 4)
 C_STEP = 10**0.5
-# A large level also starts from half the scale below and at least this power: with a small C and a strong
-# prior, of which those below with few rows are fond, a step to a larger C may look worse for long.
+# A large level also starts from half the scale below and at least this power, with each prior that is as NEAR
+# there: with a small C and a strong prior, of which few rows are fond, a larger C may look worse for long.
 LARGE_C = 3
 # The scales of a prior, over the root of that, which are tried with C near zero; a half of
 # the best begins the search.
@@ -247,16 +247,25 @@ class Search:
         for level in self.small:
             self._improve(level, worth)
         for level in sorted(self.large, reverse=True):
-            self._evaluate(self._starts_from(self.best[level + 1]), [level])
+            self._evaluate(self._starts_from(level + 1), [level])
             self._improve(level, 0.0)
             for _ in range(ROUNDS):
                 if not self._step(level):
                     break
 
-    def _starts_from(self, below: Penalty) -> list[Penalty]:
-        """What a large level is first tried with."""
-        C = max(below.C, _power_C(self.usual_C, LARGE_C)) if self.move_C else below.C
-        return [below, below._replace(C=C, scale=below.scale / 2)] if below.scale else [below]
+    def _starts_from(self, level: int) -> list[Penalty]:
+        """What the large level above this one is first tried with."""
+        best = self.best[level]
+        if not best.scale:
+            return [best]
+        by_loss = sorted(self.table, key=lambda penalty: self.table[penalty][level], reverse=True)
+        of_prior = {p.prior: p for p in by_loss if p.scale} | {best.prior: best}
+        near = [p for p in of_prior.values() if self.table[p][level] <= NEAR * self.loss[level] or p == best]
+        return [best] + [self._for_more_rows(penalty) for penalty in near]
+
+    def _for_more_rows(self, penalty: Penalty) -> Penalty:
+        C = max(penalty.C, _power_C(self.usual_C, LARGE_C)) if self.move_C else penalty.C
+        return penalty._replace(C=C, scale=penalty.scale / 2)
 
     def _improve(self, level: int, worth: float) -> bool:
         best = min(self.table, key=lambda penalty: self.table[penalty][level])

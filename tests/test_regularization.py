@@ -370,9 +370,32 @@ def test_a_large_level_finds_a_large_C_where_a_small_one_is_best_below(monkeypat
         search.best[level], search.loss[level] = below, 0.0
     search.choose_for_each()
     assert search.best[0] == Penalty(pytest.approx(30, rel=0.1), "centroid", 2.0)
+
+
+def test_a_large_level_starts_from_all_priors_that_are_near_below(monkeypatch):
+    losses = {
+        Penalty(5.0, "centroid", 4.0): 1.0,
+        Penalty(50.0, "centroid", 4.0): 0.999,  # not by enough to be taken
+        Penalty(1.0, "naive_bayes", 1.0): 1.1,
+        Penalty(5.0, "naive_bayes", 2.0): 1.02,
+        Penalty(5.0, "none", 0.0): 1.0,
+    }
+    search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p])
+    below = len(search.best) - 1
+    search._evaluate(list(losses), search.small)
+    search.usual_C, search.best[below], search.loss[below] = 1.0, Penalty(5.0, "centroid", 4.0), 1.0
+    at_least = regularization._power_C(1.0, regularization.LARGE_C)
+    assert set(search._starts_from(below)) == {
+        Penalty(5.0, "centroid", 4.0),
+        Penalty(at_least, "centroid", 2.0),
+        Penalty(at_least, "naive_bayes", 1.0),
+    }
     search.move_C = False
-    assert search._starts_from(Penalty(0.01, "centroid", 4.0))[1] == Penalty(0.01, "centroid", 2.0)
-    assert search._starts_from(Penalty(0.01, "none", 0.0)) == [Penalty(0.01, "none", 0.0)]
+    assert Penalty(5.0, "centroid", 2.0) in search._starts_from(below)
+    search.table[Penalty(5.0, "naive_bayes", 2.0)][below] = 1.04
+    assert {penalty.prior for penalty in search._starts_from(below)} == {"centroid"}
+    search.best[below] = Penalty(5.0, "none", 0.0)
+    assert search._starts_from(below) == [Penalty(5.0, "none", 0.0)]
 
 
 def shares(keys, classes, weights):
