@@ -49,10 +49,12 @@ SCALES = 4.0 ** np.arange(-4, 5)
 ROUNDS = 5
 # Steps are made from the best start of a prior if its loss is at most NEAR times the least.
 NEAR = 1.03
-# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. At a large level
-# one to a larger C must gain DOUBT times `tol`, which training leaves open, and one to a smaller C anything.
+# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. At a large level a
+# smaller C may lose LITTLE of it, and half the scale must gain MUCH: in a tree that held-out rows have helped
+# to build, they are easier than new ones, and the more so the more a node is left to the rows.
 WORTH = 0.005
-DOUBT = 0.25
+LITTLE = 0.01
+MUCH = 0.05
 MULTIPLE = 1e-4  # as far from one, of itself, a weight is a multiple still: weights are float32
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
 TOL_EXACT = 1e-4  # where fits are exact: with 1e-3 choices are noise, and 1e-7 takes twice as long
@@ -169,8 +171,7 @@ class Search:
         self.trials, self.move_C, self.n_jobs = trials, move_C, n_jobs
         self.level_of_depth = level_of_depth
         n_levels = int(level_of_depth.max()) + 1
-        self.shares = self._shares()
-        self.scale = self.shares.copy()
+        self.scale = self._shares()
         for level in range(n_levels):
             held = [t.weights[t.n_train :] for t in trials if t.level == level]
             self.scale[level] /= max(sum(weights.sum(dtype=float) for weights in held), 1e-30)
@@ -249,6 +250,7 @@ class Search:
         for level in sorted(self.large, reverse=True):
             self._evaluate(self._starts_from(level + 1), [level])
             self._improve(level, 0.0)
+            self._halve_scale(level)
             for _ in range(ROUNDS):
                 if not self._step(level):
                     break
@@ -274,18 +276,24 @@ class Search:
             self.best[level], self.loss[level] = best, self.table[best][level]
         return improved
 
+    def _halve_scale(self, level: int) -> None:
+        """At a large level, take half the scale if that gains much."""
+        now = self.best[level]
+        half = now._replace(scale=now.scale / 2)
+        self._evaluate([half], [level])
+        if self.table[half][level] < (1 - MUCH) * self.loss[level]:
+            self.best[level], self.loss[level] = half, self.table[half][level]
+
     def _step(self, level: int) -> bool:
-        """Take the neighbour of a large level's penalty that gains most beyond what it must, if one does."""
-        now, loss = self.best[level], self.loss[level]
+        """At a large level, take the least C here and near that loses little; whether that is another."""
+        now = self.best[level]
         near = self._neighbours(now, False)
         self._evaluate(near, [level])
-        worth = DOUBT * self.problem.tol * self.shares[level]
-        gains = {p: loss - self.table[p][level] - (worth if p.C > now.C else 0.0) for p in near}
-        best = max(near, key=gains.__getitem__, default=now)
-        if not gains.get(best, 0.0) > 0:
-            return False
-        self.best[level], self.loss[level] = best, self.table[best][level]
-        return True
+        losses = {penalty: loss[level] for penalty, loss in self.table.items()}
+        most = (1 + LITTLE) * min(losses.values())
+        best = min((p for p in (now, *near) if losses[p] <= most), key=lambda p: p.C, default=now)
+        self.best[level], self.loss[level] = best, losses[best]
+        return best != now
 
     def _neighbours(self, penalty: Penalty, move_scale: bool) -> list[Penalty]:
         C, prior, scale = penalty

@@ -340,16 +340,36 @@ def test_another_prior_begins_with_the_C_that_the_best_has_come_to(monkeypatch):
     assert {search.best[level].prior for level in search.small} == {"centroid"}
 
 
+@pytest.mark.parametrize("loss_of_half, scale", [(1.0, 4.0), (0.96, 4.0), (0.94, 2.0)])
+def test_at_a_large_level_half_the_scale_must_gain_much(monkeypatch, loss_of_half, scale):
+    losses = {4.0: 1.0, 2.0: loss_of_half}
+    search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p.scale])
+    search.best[0], search.loss[0] = Penalty(5.0, "centroid", 4.0), 1.0
+    search._halve_scale(0)
+    assert search.best[0] == Penalty(5.0, "centroid", scale)
+    assert search.loss[0] == pytest.approx(losses[scale])
+
+
 @pytest.mark.parametrize(
     ("loss_of_smaller", "loss_of_larger", "expected"),
-    [(1.0, 0.998, 10.0), (1.0, 0.997, 10**1.5), (0.9999, 0.998, 10**0.5), (0.9999, 0.997, 10**1.5)],
+    [
+        (1.0, 0.991, 10**0.5),  # nothing lost
+        (1.009, 0.9995, 10**0.5),  # a hundredth of the least of all
+        (1.009, 0.998, 10.0),
+        (1.011, 0.991, 10.0),
+        (1.011, 0.989, 10**1.5),
+        (0.98, 0.98, 10**0.5),
+        (2.0, 0.5, 10**1.5),
+    ],
 )
-def test_at_a_large_level_a_larger_C_must_gain_more(monkeypatch, loss_of_smaller, loss_of_larger, expected):
+def test_at_a_large_level_the_least_C_is_taken_that_loses_little(
+    monkeypatch, loss_of_smaller, loss_of_larger, expected
+):
     losses = {10.0: 1.0, 3.16228: loss_of_smaller, 31.6228: loss_of_larger}
-    search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses.get(p.C, 2.0))
-    search.usual_C, search.best[0], search.loss[0] = 1.0, Penalty(10.0, "none", 0.0), 1.0
-    search.problem.tol = 0.01
-    assert search.shares[0] == 1
+    search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p.C])
+    search.usual_C, now = 1.0, Penalty(10.0, "none", 0.0)
+    search._evaluate([now], [0])
+    search.best[0], search.loss[0] = now, 1.0
     assert search._step(0) == (expected != 10.0)
     assert search.best[0].C == pytest.approx(expected, rel=1e-5)
     assert search.loss[0] == pytest.approx(losses[search.best[0].C])
