@@ -41,7 +41,7 @@ MIN_DECISIVE = 10
 FIRST_C = (1, 4)
 C_STEP = 10**0.5
 # A large level also starts from half the scale below and at least this power, with each prior that is as NEAR
-# there: with a small C and a strong prior, of which few rows are fond, a larger C may look worse for long.
+# there: where a small C and a strong prior are best for fewer rows below, a larger C may look worse for long.
 LARGE_C = 3
 # The scales of a prior, over the root of that, which are tried with C near zero; a half of
 # the best begins the search.
@@ -55,7 +55,10 @@ NEAR = 1.03
 WORTH = 0.005
 LITTLE = 0.01
 MUCH = 0.05
-MULTIPLE = 1e-4  # as far from one, of itself, a weight is a multiple still: weights are float32
+# Weights of a class are numbers of copies only if this share of its different rows has one; what may be a
+# whole number is so far from it, of itself: weights are float32.
+FAIR = 0.25
+ROUNDED = 1e-6
 MAX_PASSES = 400  # a fit cut short looks worse than it is, and a smaller C better
 TOL_EXACT = 1e-4  # where fits are exact: with 1e-3 choices are noise, and 1e-7 takes twice as long
 
@@ -64,7 +67,7 @@ TOL_EXACT = 1e-4  # where fits are exact: with 1e-3 choices are noise, and 1e-7 
 class Trial:
     """Rows of one node: the first n_train to train, the others, n_held distinct ones, to be predicted.
 
-    A row may be one of both: other copies of it then are to train.
+    A row may be one of both: it is predicted with all its weight, and trained with that of its other copies.
     """
 
     v: int
@@ -289,7 +292,7 @@ class Search:
         now = self.best[level]
         near = self._neighbours(now, False)
         self._evaluate(near, [level])
-        losses = {penalty: loss[level] for penalty, loss in self.table.items()}
+        losses = {p: loss[level] for p, loss in self.table.items() if p._replace(C=now.C) == now}
         most = (1 + LITTLE) * min(losses.values())
         best = min((p for p in (now, *near) if losses[p] <= most), key=lambda p: p.C, default=now)
         self.best[level], self.loss[level] = best, losses[best]
@@ -416,6 +419,7 @@ def _trial(
     if len(rows) > most:
         order = mixed(keys[rows])
         rows = rows[order <= np.partition(order, most)[most]]
+    rows = rows[np.argsort(keys[rows])]  # so that the order of rows does not show
     left_out = held[rows] * share_of_copy(keys[rows], problem.ranks[rows], problem.row_weights[rows])
     train, test = rows[left_out < 1], rows[left_out > 0]
     is_known = np.zeros(problem.arity(v), dtype=bool)
@@ -447,8 +451,9 @@ def share_of_copy(
 ) -> NDArray[np.float64]:
     """Of each row and its equals, the share of their weight that is one copy's: (n_rows,), 1 for one alone.
 
-    Where all different rows of a class weigh a multiple of the lightest one, they are as many copies: what is
-    held out should be known as often as new rows will be. Else weights are not taken for numbers of copies.
+    Where all different rows of a class weigh a multiple of the lightest one, and a FAIR share of them weighs
+    just that, they are as many copies: what is held out should be known as often as new rows will be. Other
+    weights are not taken for numbers of copies.
     """
     if count_distinct(keys) == len(keys) and (weights == weights[:1]).all():
         return np.ones(len(keys))
@@ -456,7 +461,9 @@ def share_of_copy(
     classes = classes[first] - classes.min()
     lightest = np.full(classes.max() + 1, np.inf)
     np.minimum.at(lightest, classes, total)
-    copies = total / lightest[classes]
-    is_odd = np.abs(copies - copies.round()) > MULTIPLE * copies
-    has_odd = np.bincount(classes, weights=is_odd) > 0
-    return np.where(has_odd[classes], 1, 1 / copies)[which]
+    ratio = total / lightest[classes]
+    copies = ratio.round()
+    is_odd = np.abs(ratio - copies) > np.minimum(ROUNDED * ratio, 0.01)
+    n_odd, n_single, n_all = (np.bincount(classes, weights=w) for w in (is_odd, copies == 1, None))
+    has_copies = (n_odd == 0) & (n_single >= FAIR * n_all)
+    return np.where(has_copies[classes], 1 / copies, 1)[which]

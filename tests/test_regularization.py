@@ -350,6 +350,44 @@ def test_at_a_large_level_half_the_scale_must_gain_much(monkeypatch, loss_of_hal
     assert search.loss[0] == pytest.approx(losses[scale])
 
 
+def test_a_large_level_may_take_a_quarter_of_the_scale_below_and_no_less(monkeypatch):
+    search, tried = search_of_digits(monkeypatch, lambda p: p.scale)
+    search.usual_C, search.large, search.small = 1.0, {0}, list(range(1, len(search.best)))
+    search.choose_for_all([Penalty(50.0, "centroid", 4.0)])
+    below = search.best[1]
+    search.choose_for_each()
+    assert search.best[0].scale == below.scale / 4
+    assert min(penalty.scale for penalty in tried) == below.scale / 4
+
+
+def test_half_a_scale_that_gains_too_little_does_not_end_the_steps_in_C(monkeypatch):
+    losses = {(10.0, 4.0): 1.0, (10.0, 2.0): 0.965, (31.6228, 4.0): 0.98, (3.16228, 4.0): 1.1}
+    search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p.C, p.scale])
+    search.usual_C, now = 1.0, Penalty(10.0, "centroid", 4.0)
+    search._evaluate([now], [0])
+    search.best[0], search.loss[0] = now, 1.0
+    search._halve_scale(0)
+    assert search.best[0] == now
+    assert search._step(0)
+    assert search.best[0] == Penalty(31.6228, "centroid", 4.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_choice_does_not_depend_on_the_order_of_rows_where_nodes_are_not_exact(monkeypatch, seed):
+    monkeypatch.setattr(solvers, "NEWTON_BUDGET", 0)
+    X, y = digits()
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 600, 1200)  # some are there more than once
+    X, y = X[rows], y[rows]
+    order = rng.permutation(len(y))
+    fits = [
+        HierarchicalSoftmaxClassifier("balanced", arity=4, rescore=False, random_state=seed).fit(*each)
+        for each in ((X, y), (X[order], y[order]))
+    ]
+    for name in ("C_", "prior_", "prior_scale_"):
+        np.testing.assert_array_equal(*(getattr(clf, name) for clf in fits))
+
+
 @pytest.mark.parametrize(
     ("loss_of_smaller", "loss_of_larger", "expected"),
     [
@@ -434,6 +472,10 @@ def shares(keys, classes, weights):
         ([3, 1, 3], [0, 0, 0], [2, 2, 4], [1 / 3, 1, 1 / 3]),
         ([3, 1, 2, 2], [0, 0, 1, 1], [1, 1.5, 1, 1], [1, 1, 1, 1]),  # of no number of copies; of one row
         ([3, 1, 2, 4], [0, 0, 1, 1], [1, 2, 10, 10], [1, 1 / 2, 1, 1]),  # classes have weights of their own
+        ([1, 2, 3, 4, 5], [0] * 5, [1, 2, 3, 4, 5], [1] * 5),  # few are there once
+        ([1, 2, 3, 4, 5], [0] * 5, [1e-5, 1, 1, 1, 1], [1] * 5),
+        ([1, 2, 3, 4], [0] * 4, [1e-4, 1.23456, 3.14159, 2.71828], [1] * 4),
+        ([1, 2, 3], [0] * 3, [1, 1 + 3e-7, 2], [1, 1, 0.5]),
     ],
 )
 def test_copies_of_a_row_are_known_by_their_weight(keys, classes, weights, expected, factor):
@@ -444,8 +486,7 @@ def test_other_copies_of_what_is_held_out_are_trained_with():
     """Of a row that is there three times two are: with the others, if it is one row of weight 3, too."""
     X, y = digits()
     X, y = X[:300].astype(np.float32), y[:300].astype(np.int32)
-    times = np.random.default_rng(0).integers(1, 4, len(y))
-    times[np.unique(y, return_index=True)[1]] = 1  # so that a class has a row that is there once
+    times = np.random.default_rng(0).choice([1, 2, 3], len(y), p=[0.6, 0.3, 0.1])
     repeated = np.repeat(np.arange(len(y)), times)
     found = []
     for rows, weights in ((np.arange(len(y)), times), (repeated, np.ones(len(repeated)))):
