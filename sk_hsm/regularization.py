@@ -49,12 +49,14 @@ SCALES = 4.0 ** np.arange(-4, 5)
 ROUNDS = 5
 # Steps are made from the best start of a prior if its loss is at most NEAR times the least.
 NEAR = 1.03
-# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. At a large level a
-# smaller C may lose LITTLE of it, and half the scale must gain MUCH: in a tree that held-out rows have helped
-# to build, they are easier than new ones, and the more so the more a node is left to the rows.
+# A step must gain this share of the log-loss: less is noise, and a larger C takes longer. In a tree that rows
+# held out have helped to build, they are easier than new ones, and the more so the fewer rows a class has and
+# the more a node is left to them. So at a large level a smaller C may lose LITTLE of the log-loss over the
+# number of rows of a class, or MOST_LITTLE, and half the scale must gain MUCH times that.
 WORTH = 0.005
-LITTLE = 0.01
-MUCH = 0.05
+LITTLE = 0.08
+MOST_LITTLE = 0.01
+MUCH = 5
 # Weights of a class are numbers of copies only if this share of its different rows has one; what may be a
 # whole number is so far from it, of itself: weights are float32.
 FAIR = 0.25
@@ -182,6 +184,8 @@ class Search:
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
         self.usual_C = _usual_C(problem)
+        n_rows, n_classes = len(problem.row_order), problem.tree.n_classes
+        self.little = min(LITTLE * n_classes / n_rows, MOST_LITTLE)
         self.table: dict[Penalty, NDArray[np.float64]] = {}
         self.best = [Penalty(1.0, "none", 0.0)] * n_levels
         self.loss = np.full(n_levels, np.inf)
@@ -251,9 +255,12 @@ class Search:
         for level in self.small:
             self._improve(level, worth)
         for level in sorted(self.large, reverse=True):
-            self._evaluate(self._starts_from(level + 1), [level])
+            starts = self._starts_from(level + 1)
+            self._evaluate(starts, [level])
             self._improve(level, 0.0)
-            self._halve_scale(level)
+            least = min(p.scale for p in starts if p.prior == self.best[level].prior) / 2
+            while self.best[level].scale > least and self._halve_scale(level):
+                pass
             for _ in range(ROUNDS):
                 if not self._step(level):
                     break
@@ -272,20 +279,20 @@ class Search:
         C = max(penalty.C, _power_C(self.usual_C, LARGE_C)) if self.move_C else penalty.C
         return penalty._replace(C=C, scale=penalty.scale / 2)
 
-    def _improve(self, level: int, worth: float) -> bool:
+    def _improve(self, level: int, worth: float) -> None:
         best = min(self.table, key=lambda penalty: self.table[penalty][level])
-        improved = bool(self.table[best][level] < self.loss[level] - worth)
-        if improved:
+        if self.table[best][level] < self.loss[level] - worth:
             self.best[level], self.loss[level] = best, self.table[best][level]
-        return improved
 
-    def _halve_scale(self, level: int) -> None:
-        """At a large level, take half the scale if that gains much."""
+    def _halve_scale(self, level: int) -> bool:
+        """At a large level, take half the scale if that gains much; whether it does."""
         now = self.best[level]
         half = now._replace(scale=now.scale / 2)
         self._evaluate([half], [level])
-        if self.table[half][level] < (1 - MUCH) * self.loss[level]:
+        gains = bool(self.table[half][level] < (1 - MUCH * self.little) * self.loss[level])
+        if gains:
             self.best[level], self.loss[level] = half, self.table[half][level]
+        return gains
 
     def _step(self, level: int) -> bool:
         """At a large level, take the least C here and near that loses little; whether that is another."""
@@ -293,7 +300,7 @@ class Search:
         near = self._neighbours(now, False)
         self._evaluate(near, [level])
         losses = {p: loss[level] for p, loss in self.table.items() if p._replace(C=now.C) == now}
-        most = (1 + LITTLE) * min(losses.values())
+        most = (1 + self.little) * min(losses.values())
         best = min((p for p in (now, *near) if losses[p] <= most), key=lambda p: p.C, default=now)
         self.best[level], self.loss[level] = best, losses[best]
         return best != now
@@ -419,7 +426,7 @@ def _trial(
     if len(rows) > most:
         order = mixed(keys[rows])
         rows = rows[order <= np.partition(order, most)[most]]
-    rows = rows[np.argsort(keys[rows])]  # so that the order of rows does not show
+    rows = rows[np.argsort(mixed(keys[rows]))]  # so that the order of rows does not show
     left_out = held[rows] * share_of_copy(keys[rows], problem.ranks[rows], problem.row_weights[rows])
     train, test = rows[left_out < 1], rows[left_out > 0]
     is_known = np.zeros(problem.arity(v), dtype=bool)

@@ -340,12 +340,23 @@ def test_another_prior_begins_with_the_C_that_the_best_has_come_to(monkeypatch):
     assert {search.best[level].prior for level in search.small} == {"centroid"}
 
 
+def test_little_is_less_where_classes_have_many_rows():
+    X, y = digits()
+    for times, little in ((1, 0.08 / 179.7), (0, 0.01)):
+        rows = np.arange(len(y)) if times else np.concatenate([np.flatnonzero(y == c)[:3] for c in range(10)])
+        about = sparse.csr_array(X[rows].astype(np.float32)), y[rows].astype(np.int32)
+        weights = np.ones(len(rows), np.float32)
+        problem = solvers.Problem(*about, weights, balanced_tree(10, 4), True, 0.01, 10, 0)
+        search = regularization.Search(problem, *regularization.sample_trials(problem), True, None)
+        assert search.little == pytest.approx(little)
+
+
 @pytest.mark.parametrize("loss_of_half, scale", [(1.0, 4.0), (0.96, 4.0), (0.94, 2.0)])
 def test_at_a_large_level_half_the_scale_must_gain_much(monkeypatch, loss_of_half, scale):
     losses = {4.0: 1.0, 2.0: loss_of_half}
     search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p.scale])
-    search.best[0], search.loss[0] = Penalty(5.0, "centroid", 4.0), 1.0
-    search._halve_scale(0)
+    search.best[0], search.loss[0], search.little = Penalty(5.0, "centroid", 4.0), 1.0, 0.01
+    assert search._halve_scale(0) == (scale == 2.0)
     assert search.best[0] == Penalty(5.0, "centroid", scale)
     assert search.loss[0] == pytest.approx(losses[scale])
 
@@ -365,8 +376,8 @@ def test_half_a_scale_that_gains_too_little_does_not_end_the_steps_in_C(monkeypa
     search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p.C, p.scale])
     search.usual_C, now = 1.0, Penalty(10.0, "centroid", 4.0)
     search._evaluate([now], [0])
-    search.best[0], search.loss[0] = now, 1.0
-    search._halve_scale(0)
+    search.best[0], search.loss[0], search.little = now, 1.0, 0.01
+    assert not search._halve_scale(0)
     assert search.best[0] == now
     assert search._step(0)
     assert search.best[0] == Penalty(31.6228, "centroid", 4.0)
@@ -407,7 +418,7 @@ def test_at_a_large_level_the_least_C_is_taken_that_loses_little(
     search, _ = search_of_digits(monkeypatch, lambda p: len(search.best) * losses[p.C])
     search.usual_C, now = 1.0, Penalty(10.0, "none", 0.0)
     search._evaluate([now], [0])
-    search.best[0], search.loss[0] = now, 1.0
+    search.best[0], search.loss[0], search.little = now, 1.0, 0.01
     assert search._step(0) == (expected != 10.0)
     assert search.best[0].C == pytest.approx(expected, rel=1e-5)
     assert search.loss[0] == pytest.approx(losses[search.best[0].C])
