@@ -52,7 +52,7 @@ NEAR = 1.03
 # A step must gain this share of the log-loss: less is noise, and a larger C takes longer. In a tree that rows
 # held out have helped to build, they are easier than new ones, and the more so the fewer rows a class has and
 # the more a node is left to them. So at a large level a smaller C may lose LITTLE of the log-loss over the
-# number of rows of a class, or MOST_LITTLE, and half the scale must gain MUCH times that.
+# number of different rows of a class, or MOST_LITTLE, and half the scale must gain MUCH times that.
 WORTH = 0.005
 LITTLE = 0.08
 MOST_LITTLE = 0.01
@@ -184,8 +184,8 @@ class Search:
         self.large = {trial.level for trial in trials if trial.is_large} - {n_levels - 1}
         self.small = [level for level in range(n_levels) if level not in self.large]
         self.usual_C = _usual_C(problem)
-        n_rows, n_classes = len(problem.row_order), problem.tree.n_classes
-        self.little = min(LITTLE * n_classes / n_rows, MOST_LITTLE)
+        n_rows = count_distinct(problem.keys[problem.row_order])
+        self.little = min(LITTLE * problem.tree.n_classes / n_rows, MOST_LITTLE)
         self.table: dict[Penalty, NDArray[np.float64]] = {}
         self.best = [Penalty(1.0, "none", 0.0)] * n_levels
         self.loss = np.full(n_levels, np.inf)
@@ -423,10 +423,11 @@ def _trial(
     """Up to `most` rows of node v, which is large with more than `many`; None where none can be held out."""
     rows = problem.rows_of(v)
     is_large = len(rows) > many
+    order = mixed(keys[rows])
+    by_key = np.argsort(order)  # so that the order of rows does not show
+    rows, order = rows[by_key], order[by_key]
     if len(rows) > most:
-        order = mixed(keys[rows])
-        rows = rows[order <= np.partition(order, most)[most]]
-    rows = rows[np.argsort(mixed(keys[rows]))]  # so that the order of rows does not show
+        rows = rows[order <= order[most]]
     left_out = held[rows] * share_of_copy(keys[rows], problem.ranks[rows], problem.row_weights[rows])
     train, test = rows[left_out < 1], rows[left_out > 0]
     is_known = np.zeros(problem.arity(v), dtype=bool)

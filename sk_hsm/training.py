@@ -435,7 +435,7 @@ def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -
     weights = rows.weights.astype(np.float32)
     np.maximum(weights, np.finfo(np.float32).tiny, out=weights, where=rows.weights > 0)
     problem = Problem(rows.X, rows.y, weights, tree, *goal, seed)
-    for name in ("keys", "row_sums"):
-        if name in vars(rows):
-            setattr(problem, name, getattr(rows, name))
+    problem.row_sums = rows.row_sums
+    if "keys" in vars(rows):
+        problem.keys = rows.keys
     return problem
