@@ -21,6 +21,7 @@ from .priors import Penalties
 from .progress import Progress
 from .rescoring import updated
 from .training import Rows, TrainedTree, choose_whitening, train_trees, update_tree
+from .tree_builders import checked_tree
 from .validation import (
     MAX_WEIGHT,
     check_class_weight,
@@ -74,17 +75,18 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         directions, as in linear discriminant analysis [4]_. The tree is built of such rows, and
         ``||W||^2`` becomes ``sum(w @ S @ w)`` over the columns w of W, S being the covariance within
         classes, so that directions in which rows of a class differ anyway count less. "auto" does so
-        where `C` is "auto", at least half of X is not zero, and features are at most 1024, fewer than
-        the classes and more than the rows of a class, on average, and rows of a class differ twice as
-        much in one direction as in another.
+        where `C` is "auto" and the prior not "naive_bayes", at least half of X is not zero, features are at
+        most 1024, fewer than the classes, fewer than the different rows beyond one a class and more than the
+        rows of a class, on average, and rows of a class differ twice as much in one direction as in another.
     rescore : bool or "auto", default="auto"
         Whether classes that the tree finds likely, those of a probability of 1/1000 or more, up to 64, or
         where rows held out are likelier by 6 % then, 1/10,000 and up to 256, are scored
         again by how similar the row is to their rows, and divide their probability anew: see Notes.
         "auto" does so where `C` is "auto", the tree has more than one node, and rows held out are
-        likelier then; True does so whatever they say. Neither does where rows held out would count for less
-        than 200. What it takes is little time and one vector for each class, and up to three times as long
-        to predict with the wider bounds; what it gives is much of what a flat softmax has over a tree.
+        likelier then; True also where `C` is a number, or they gain little. Neither does where rows held out
+        would count for less than 200, or the best weight of similarity is zero. What it takes is little time
+        and one vector for each class, and up to three times as long to predict with the wider bounds; what it
+        gives is much of what a flat softmax has over a tree.
     fit_intercept : bool, default=True
         Whether each node has an intercept. It is the weight of a constant feature 1, and
         penalised like any other weight.
@@ -98,8 +100,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Training of a node ends when its duality gap is found to be at most `tol` for each unit of
         weight: an upper bound, in nats, of how much its mean regularised loss could still fall. In the
         first passes the gap is estimated, later it is measured, of many rows by a sixteenth of them.
-        Small problems are finished to float64 precision whatever `tol` is, and so are small nodes of
-        larger ones that have not ended in `max_iter` passes.
+        `fit` finishes small problems to float64 precision whatever `tol` is, and small nodes of
+        larger ones that have not ended in `max_iter` passes; later calls of `partial_fit` do not.
     rounding : float, default=None
         None keeps weights as float32. A number rounds them to multiples of ``rounding / r``,
         r being the root mean square length of rows, drops features of a node whose weights are
@@ -109,7 +111,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
     n_jobs : int, default=None
         Number of threads, in joblib's sense. The model does not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Draws the first centroids of "kmeans" and the order in which rows are visited.
+        Draws the first centroids of "kmeans", the nodes with which C is chosen, and the order in which rows
+        are visited.
     verbose : int, default=0
         1 prints the stages of `fit` and, every few seconds, how far it is; 2 every second.
 
@@ -147,8 +150,9 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
     Notes
     -----
-    Nodes are trained by proximal dual coordinate ascent on the simplex [3]_; weights are
-    float32. A class whose rows all have weight zero has probability zero.
+    Softmaxes at the nodes of a tree of classes go back to [1]_ and [2]_. Here they are trained by
+    proximal dual coordinate ascent on the simplex [3]_; weights are float32. A class whose rows all have
+    weight zero has probability zero.
 
     Classes that are scored again divide what they have together in proportion to
     ``p ** power * exp(weight * s)``, p being the tree's probability and s a similarity: the cosine of the
@@ -344,6 +348,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         progress.say(f"{n} rows, {d} features, {n_values} non-zeros, {len(rows.classes)} classes")
         rng = check_random_state(self.random_state)
         params = self.get_params(deep=False)
+        params["tree"] = checked_tree(self.tree, rows.classes)  # before any work
         if classes is not None:
             params["rounding"] = None  # later batches are to move the weights as little as they need to
         whitening = choose_whitening(rows, params)

@@ -38,8 +38,8 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
     dim : int, default=100
         Length of the embeddings.
     tree : {"huffman", "kmeans", "balanced"}, LabelTree or array-like of int, default="huffman"
-        "kmeans" learns for a fifth of the epochs with a Huffman tree, clusters the mean vectors of
-        the classes, and goes on with that tree. Otherwise as in
+        "kmeans" first learns for a fifth as many epochs more with a Huffman tree, at least one, clusters
+        the mean vectors of the classes, and goes on with that tree. Otherwise as in
         :class:`~sk_hsm.HierarchicalSoftmaxClassifier`.
     arity : int, default=2
         Most children of a node. A node with two is a sigmoid, one with more a softmax.
@@ -79,6 +79,8 @@ class HierarchicalSoftmaxEmbedding(TreePredictions, EmbeddingEstimator):
         second.
     node_intercepts_ : ndarray of shape (n_vectors,)
         Their intercepts.
+    node_weights_ : NodeVectors
+        Both, and which of them are those of which node.
     loss_curve_ : list of float
         Mean log-loss of each epoch, of each row just before its step; nan of one in which batches gave no
         row. Not kept by `partial_fit`.

@@ -173,7 +173,8 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         """One pass over a batch, its rows in the order in which they come, at a constant rate.
 
         The first call draws the embeddings, and builds the tree, where there is one, by the labels of its
-        rows; later ones keep it. The rate is `learning_rate`: change it between calls by ``set_params``.
+        rows; later ones keep it. (With ``tree="kmeans"`` it first learns from them for an epoch more, with a
+        Huffman tree.) The rate is `learning_rate`: change it between calls by ``set_params``.
 
         Parameters
         ----------
@@ -269,8 +270,8 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
 
         Returns
         -------
-        H : ndarray of shape (n_samples, dim)
-            float32.
+        H : ndarray of shape (n_samples, n_outputs)
+            float32; n_outputs is `dim`, or the size of the last hidden layer where there are any.
 
         Raises
         ------

@@ -18,7 +18,7 @@ class LabelTree:
     """An immutable tree whose leaves are the classes.
 
     Make one with :meth:`from_parents`, :meth:`from_paths`, :meth:`from_nested` or
-    :meth:`from_linkage`, or with the functions of :mod:`sk_hsm.tree_builders`.
+    :meth:`from_linkage`, or with the functions of ``sk_hsm.tree_builders``.
     Every inner node has at least two children. Inner nodes are numbered
     ``0 .. n_inner - 1`` in breadth-first order, the root being 0; leaf ``i`` is node
     ``n_inner + i``. A tree of one class is a single leaf.
@@ -353,6 +353,7 @@ class LabelTree:
         Parameters
         ----------
         labels : array-like of shape (n_classes,)
+            Several leaves may have the same one, to look at; `fit` takes no such tree.
 
         Returns
         -------

@@ -17,7 +17,7 @@ MARGIN = 64  # kernels read so many bytes beyond the entries
 
 
 class PackedWeights(FlatArrays):
-    """What NodeWeights holds, in a tenth of the memory: weights are multiples of `step`.
+    """What NodeWeights holds, in a sixth of the memory or less: weights are multiples of `step`.
 
     An entry is a feature of a node: an integer for each child, of 4, 6 or 16 bits as the largest needs, or 32
     of a float. Where all but one to FEW of up to 256 children have the same, and it is shorter so, the entry

@@ -161,7 +161,7 @@ class Predictions:
         Returns
         -------
         labels : ndarray of shape (n_rows, n_samples)
-            In a tree one walk down each.
+            In a tree one walk down each, and one search a row where likely classes are scored again.
         """
         n_samples = check_count("n_samples", n_samples)
         X = self._queries(X)

@@ -37,7 +37,7 @@ class SkipGramPairs:
     min_count : int, default=5
         Rarer words are left out, before distances are counted.
     subsample : float, default=1e-3
-        A word that makes up a share f of all words is kept with probability
+        A word that makes up a share f of the words that are not left out is kept with probability
         ``sqrt(subsample / f) + subsample / f``, drawn for each occurrence; inf keeps all.
     tokens_per_batch : int, default=10000
         A batch ends with the sentence that reaches so many words.

@@ -218,15 +218,21 @@ def held_for_rescoring(rows: Rows, params: dict[str, Any]) -> NDArray[np.bool_] 
     rescore, tree = params["rescore"], params["tree"]
     if not rescore or (rescore == "auto" and params["C"] != "auto"):
         return None
-    most = WIDE if params["arity"] == "auto" else params["arity"]
-    if isinstance(tree, str) and len(rows.classes) <= most:
-        return None  # one node has looked at every class
+    if has_one_node(tree, params["arity"], len(rows.classes)):
+        return None  # it has looked at every class
     keys = mixed(rows.keys)  # keys themselves say what is held out to choose C
     share = min(MOST_HELD, N_HELD / count_distinct(keys))
     held = is_held_out(keys, rows.y, len(rows.classes), share)
     if not held.any() or effective_number(different_rows(rows.of(held))) < MIN_HELD:
         return None
     return held
+
+
+def has_one_node(tree: Any, arity: int | str, n_classes: int) -> bool:
+    """Whether the tree that is given, or is to be built, is the flat softmax."""
+    if isinstance(tree, LabelTree):
+        return tree.n_inner <= 1
+    return n_classes <= (WIDE if arity == "auto" else arity)
 
 
 def learn_rescoring(

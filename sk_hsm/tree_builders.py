@@ -14,6 +14,7 @@ from ._kernels import trees
 from .centroids import class_centroids
 from .clusters import cluster_centroids
 from .label_tree import LabelTree
+from .tree_checks import are_distinct, check_labels
 from .validation import check_rows, check_weights, encode_known, encode_labels
 
 
@@ -143,8 +144,8 @@ def kmeans_tree(
     merged into their parents so that none has more than `arity` children and the mean depth, each class by
     its weight, is as small as it can be: frequent classes come near to the root.
 
-    Where the means are dense, or there are less than one feature in ten classes, nodes of more
-    than 4 `arity` classes are first divided into `arity` clusters at once, which a softmax of
+    Where the means are dense, or there are less than one feature in ten classes, and `arity` is not 2, nodes
+    of more than 4 `arity` classes are first divided into `arity` clusters at once, which a softmax of
     few features can tell apart. Of such nodes only what k-means leaves together is cut in two.
 
     Parameters
@@ -225,13 +226,20 @@ def given_tree(
     kind: Any, arity: int, classes: NDArray[Any], frequency: NDArray[np.float64]
 ) -> LabelTree | None:
     """The tree that an estimator's parameter names, its leaves in the order of classes; None for "kmeans"."""
-    if isinstance(kind, LabelTree):
-        return match_leaves(kind, classes)
     if not isinstance(kind, str):
-        return LabelTree.from_parents(kind, classes)
+        return checked_tree(kind, classes)
     if kind == "balanced":
         return balanced_tree(len(classes), arity).with_labels(classes)
     return huffman_tree(frequency, arity).with_labels(classes) if kind == "huffman" else None
+
+
+def checked_tree(kind: Any, classes: NDArray[Any]) -> LabelTree | str:
+    """A tree or parents as a tree with its leaves in the order of classes; a name as it is."""
+    if isinstance(kind, str):
+        return kind
+    if isinstance(kind, LabelTree):
+        return match_leaves(kind, classes)
+    return LabelTree.from_parents(kind, classes)
 
 
 def _plain(label: Any) -> Any:
@@ -248,6 +256,8 @@ def match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
             f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree "
             "is none of the classes in y"
         )
+    if not are_distinct(at):
+        check_labels(range(tree.n_inner, tree.n_nodes), classes[at], lambda node: f"node {node} of tree")
     if tree.n_classes < len(classes):
         missing = np.setdiff1d(np.arange(len(classes)), at)[0]
         raise ValueError(

@@ -751,6 +751,10 @@ def test_a_wrong_parameter_is_named_at_fit(name, value):
         (dict(tree=[-1, 0, 0]), "has no leaf"),
         (dict(tree=LabelTree.from_nested([0, 1, 2, 3])), "no leaf for class 4"),
         (dict(tree=LabelTree.from_nested([0, 1, 2, 3, 4, 5])), "leaf 5 .* none of the classes"),
+        (
+            dict(tree=LabelTree.from_nested([0, 1, 2, 3, 4]).with_labels([0, 1, 2, 1, 4])),
+            "label 1 is at two leaves: node 2 of tree and node 4 of tree",
+        ),
     ],
     ids=str,
 )

@@ -531,7 +531,16 @@ def test_a_partial_fit_that_fails_leaves_it_as_it_was(rows, fitted):
 
 
 @pytest.mark.parametrize(
-    "params", [{"rescore": False}, {"C": 1.0}, {"arity": N_CLASSES}, {"arity": "auto", "C": 2}]
+    "params",
+    [
+        {"rescore": False},
+        {"C": 1.0},
+        {"arity": N_CLASSES},
+        {"arity": "auto", "C": 2},
+        {"tree": balanced_tree(N_CLASSES, N_CLASSES)},
+        {"tree": [-1] + [0] * N_CLASSES},
+    ],
+    ids=str,
 )
 def test_where_there_is_none(rows, params):
     assert not hasattr(HierarchicalSoftmaxClassifier(**params).fit(*rows(0)), "rescoring_")
