@@ -34,8 +34,10 @@ cdef struct Forest:
     Model* models
     Memory* memories
     Frontier* frontiers
-    # of each class, by which row it was seen last, plus one; scratch: the path to a class
+    # of each class, by which row it was seen last, plus one; classes put off; scratch: the path to a class
     Py_ssize_t* seen_by
+    int32_t* put_off
+    Py_ssize_t n_put_off
     int32_t* path
 
 
@@ -106,12 +108,33 @@ cdef double log_add(double a, double b) noexcept nogil:
     return top + log1p(exp(min(a, b) - top)) if top > -INFINITY else top
 
 
+cdef double most_of_class(Forest* f, int32_t label) noexcept nogil:
+    """What a class can average to: in each tree it has no more than the last node on its path that is known."""
+    cdef double total = 0
+    cdef int32_t node
+    cdef int t
+    for t in range(f.n_trees):
+        node = f.models[t].n_inner + label
+        while node > 0 and f.memories[t].at[f.models[t].parents[node]] < 0:
+            node = f.models[t].parents[node]
+        total += exp(line_of(f, t, node).log_p[f.models[t].positions[node] % LINE]) if node > 0 else 1
+    return total / f.n_trees
+
+
 cdef int offer_class(Forest* f, Query* x, int32_t label, Answers* answers) noexcept nogil:
-    """Average a class over the trees, and keep it if it is among the best."""
+    """Average a class over the trees, and keep it if it is among the best.
+
+    One that can not be is dropped before the nodes of its path are opened, or put off while classes are collected.
+    """
     cdef double total = -INFINITY, log_p = 0
     cdef int t
     cdef Candidate item
     for t in range(f.n_trees):
+        if most_of_class(f, label) * (1 + ROUNDING) < exp(needed(answers)):
+            if answers.is_collecting:
+                f.put_off[f.n_put_off] = label
+                f.n_put_off += 1
+            return 0
         if class_log_proba(f, t, x, label, &log_p) < 0:
             return -1
         total = log_add(total, log_p)
@@ -162,6 +185,10 @@ cdef int answer(Forest* f, Query* x, Py_ssize_t row, Answers* answers, Rescorer*
     if answers.is_collecting:
         if search(f, x, row, answers) < 0 or settle(rescorer, x, answers) < 0:
             return -1
+        while f.n_put_off > 0:
+            f.n_put_off -= 1
+            if offer_class(f, x, f.put_off[f.n_put_off], answers) < 0:
+                return -1
     return search(f, x, row, answers)
 
 
@@ -174,7 +201,11 @@ cdef int open_forest(Forest* f, models) except -1:
     f.frontiers = <Frontier*>calloc(f.n_trees, sizeof(Frontier))
     f.path = <int32_t*>malloc((max(tree.max_depth for tree, *_ in models) + 1) * sizeof(int32_t))
     f.seen_by = <Py_ssize_t*>calloc(models[0][0].n_classes, sizeof(Py_ssize_t))
-    if f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL or f.seen_by == NULL:
+    f.put_off = <int32_t*>malloc(models[0][0].n_classes * sizeof(int32_t))
+    if (
+        f.models == NULL or f.memories == NULL or f.frontiers == NULL or f.path == NULL or f.seen_by == NULL
+        or f.put_off == NULL
+    ):
         raise MemoryError(f"no memory to search {f.n_trees} trees")
     for t, (tree, weights, smoothing) in enumerate(models):
         open_model(&f.models[t], tree, weights, smoothing)
@@ -201,6 +232,7 @@ cdef void close_forest(Forest* f) noexcept nogil:
     free(f.memories)
     free(f.frontiers)
     free(f.seen_by)
+    free(f.put_off)
     free(f.path)
 
 
