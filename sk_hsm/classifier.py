@@ -100,6 +100,8 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         Training of a node ends when its duality gap is found to be at most `tol` for each unit of
         weight: an upper bound, in nats, of how much its mean regularised loss could still fall. In the
         first passes the gap is estimated, later it is measured, of many rows by a sixteenth of them.
+        Where `fit` holds rows out to choose C or the prior, and their log-loss is less than one nat, it is
+        `tol` times that log-loss, a tenth of `tol` at least.
         `fit` finishes small problems to float64 precision whatever `tol` is, and small nodes of
         larger ones that have not ended in `max_iter` passes; later calls of `partial_fit` do not.
     rounding : float, default=None
@@ -405,7 +407,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
     def _set_trained(self, trained: list[TrainedTree]) -> None:
         """One tree's attributes as they are, those of several as lists."""
-        self._warn_if_unfinished(np.concatenate([each.converged for each in trained]))
+        self._warn_if_unfinished(np.concatenate([each.converged for each in trained]), trained[0].tol)
         self.n_iter_ = max(int(each.n_iter.max(initial=1)) for each in trained)
         one = len(trained) == 1
         for name in ("tree_", "trees_"):
@@ -426,11 +428,11 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 "use it, or n_trees=1"
             )
 
-    def _warn_if_unfinished(self, converged: NDArray[np.bool_]) -> None:
+    def _warn_if_unfinished(self, converged: NDArray[np.bool_], tol: float) -> None:
         unfinished = np.count_nonzero(~converged)
         if unfinished:
             warnings.warn(
-                f"{unfinished} of {len(converged)} nodes did not reach tol={self.tol} in "
+                f"{unfinished} of {len(converged)} nodes did not reach tol={tol} in "
                 f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
                 "or decrease C",
                 ConvergenceWarning,

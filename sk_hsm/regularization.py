@@ -84,24 +84,24 @@ class Trial:
 
 def choose_penalties(
     problem: Problem, C: float | str, prior: str | None, n_jobs: int | None, progress: Progress
-) -> list[Penalty]:
-    """The penalty at each depth of the tree: as given, and what is left open by held-out log-loss.
+) -> tuple[list[Penalty], float]:
+    """The penalty at each depth of the tree, as given, and what is left open by held-out log-loss; and that.
 
     C may be "auto", and prior "auto", None or a name; the scale of a prior is always open. A
     pattern search finds one penalty for all levels: from the best of a few, by steps of
     sqrt(10) in C and 2 in scale, for as long as one gains. Then a level may take another of
-    those tried, if that is worth it.
+    those tried, if that is worth it. The log-loss is infinite where nothing was to be chosen, or could be.
     """
     if C != "auto" and prior is None:
-        return [Penalty(float(C), "none", 0.0)]
+        return [Penalty(float(C), "none", 0.0)], np.inf
     search = search_penalties(problem, C, prior, n_jobs)
     if search is None:
         prior = _open_priors(problem, prior)[0]
-        return [Penalty(_first_C(problem, C)[-1], prior, float(prior != "none"))]
+        return [Penalty(_first_C(problem, C)[-1], prior, float(prior != "none"))], np.inf
     for level, (best, loss) in enumerate(zip(search.best, search.loss, strict=True)):
         prior = f"{best.scale:.3g} * {best.prior}"
         progress.say(f"level {level}: C={best.C:.3g}, prior {prior}, held-out log-loss {loss:.4f}")
-    return [search.best[level] for level in search.level_of_depth]
+    return [search.best[level] for level in search.level_of_depth], float(search.loss.sum())
 
 
 def penalties_of(tree: LabelTree, by_depth: list[Penalty]) -> Penalties:

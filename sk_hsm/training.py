@@ -68,6 +68,9 @@ NATS = 3.0
 NEGLIGIBLE = 0.005
 AGAIN = 0.03
 
+# Of log-loss, where there is little, a gap is to be as small a part: but of no less than this.
+LEAST_LOSS = 0.1
+
 # Rounded weights are float32 in both directions.
 MIN_STEP = 2.0**-100
 
@@ -118,6 +121,7 @@ class TrainedTree:
     weights: NodeWeights | PackedWeights
     n_iter: NDArray[np.int32]
     converged: NDArray[np.bool_]
+    tol: float  # that they were to converge to
 
 
 def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] | None:
@@ -179,8 +183,10 @@ def train_trees(
         progress.say(description(tree, known, len(trained) + 1, len(trees)))
         problem = problem_of(known, tree, params, seed)
         if by_depth is None:  # trees are alike
-            by_depth = choose_penalties(problem, params["C"], params["prior"], params["n_jobs"], progress)
-        problem.penalties = penalties_of(tree, by_depth)
+            how = params["C"], params["prior"], params["n_jobs"]
+            by_depth, loss = choose_penalties(problem, *how, progress)
+            params = params | {"tol": tolerance(problem, loss, progress)}
+        problem.penalties, problem.tol = penalties_of(tree, by_depth), params["tol"]
         trained.append(train_tree(problem, params["n_jobs"], progress))
     rescoring = None
     if asked is not None:
@@ -202,6 +208,15 @@ def train_trees(
         size, passes = one.weights.nbytes / 2**20, one.n_iter.max(initial=0)
         progress.say(f"trained: {size:.1f} MiB, at most {passes} passes")
     return trained, rescoring
+
+
+def tolerance(problem: Problem, loss: float, progress: Progress) -> float:
+    """What gaps are to be below: less than params say where rows held out have less log-loss than one nat."""
+    if problem.is_small or loss >= 1:
+        return problem.tol
+    tol = float(f"{max(loss, LEAST_LOSS) * problem.tol:.2g}")
+    progress.say(f"log-loss {loss:.2g} of rows held out: duality gaps are to be below {tol:.2g}")
+    return tol
 
 
 def description(tree: LabelTree, rows: Rows, number: int, n_trees: int) -> str:
@@ -385,7 +400,7 @@ def train_tree(problem: Problem, n_jobs: int | None, progress: Progress) -> Trai
     """Train every node."""
     fit = fit_nodes(problem, n_jobs, progress)
     weights = fit.weights.ranked(problem.tree, problem.X.shape[1])
-    return TrainedTree(problem.tree, problem.penalties, weights, fit.n_iter, fit.converged)
+    return TrainedTree(problem.tree, problem.penalties, weights, fit.n_iter, fit.converged, problem.tol)
 
 
 def rounding_step(rows: Rows, rounding: float | None) -> float | None:
@@ -432,7 +447,7 @@ def update_tree(
         fit.weights = fit.weights.nested(tree, rows.X.shape[1])
     else:
         fit.weights = to_raw(fit.weights, tree, whitening)
-    return TrainedTree(tree, penalties, fit.weights, fit.n_iter, fit.converged)
+    return TrainedTree(tree, penalties, fit.weights, fit.n_iter, fit.converged, problem.tol)
 
 
 def problem_of(rows: Rows, tree: LabelTree, params: dict[str, Any], seed: int) -> Problem:

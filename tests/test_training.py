@@ -1,10 +1,12 @@
-"""Which features k-means trees are made of, by rows that no tree was made of."""
+"""What rows held out decide: the features that k-means trees are made of, and how far nodes are trained."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import normalize
 
 from sk_hsm import HierarchicalSoftmaxClassifier, training
@@ -230,3 +232,52 @@ def test_several_trees_are_of_one_kind():
     )
     np.testing.assert_array_equal(three.trees_[0].parents, one.tree_.parents)
     assert is_recurring(one, X, y)
+
+
+def gaps_and_loss(monkeypatch, X, y, **params):
+    """What duality gaps a fit asks its nodes for, tree by tree, and the log-loss of rows held out."""
+    gaps, losses, fit, choose = [], [], training.fit_nodes, training.choose_penalties
+
+    def remembered_fit(problem, *rest):
+        gaps.append(problem.tol)
+        return fit(problem, *rest)
+
+    def remembered_choice(*about):
+        losses.append(choose(*about)[1])
+        return choose(*about)
+
+    monkeypatch.setattr(training, "fit_nodes", remembered_fit)
+    monkeypatch.setattr(training, "choose_penalties", remembered_choice)
+    HierarchicalSoftmaxClassifier(random_state=0, **params).fit(X, y)
+    return gaps, *losses
+
+
+@pytest.mark.parametrize("params", [{}, {"n_trees": 2, "tol": 0.03}, {"C": 10.0, "rescore": True}], ids=str)
+def test_where_rows_tell_nearly_all_gaps_are_a_part_of_the_log_loss(monkeypatch, params):
+    X, y = chance_rows(2, 0, n_rows=20)
+    gaps, loss = gaps_and_loss(monkeypatch, X, y, **params)
+    assert loss < 0.7
+    assert len(gaps) >= params.get("n_trees", 1)
+    np.testing.assert_allclose(gaps, params.get("tol", 0.01) * max(loss, 0.1), rtol=0.05)
+
+
+def test_where_rows_tell_little_or_nothing_is_chosen_gaps_are_as_given(monkeypatch):
+    X, y = chance_rows(2, 0, n_rows=20)
+    of_chance = np.random.default_rng(1).permutation(y)
+    gaps, loss = gaps_and_loss(monkeypatch, X, of_chance)
+    assert loss > 1 and set(gaps) == {0.01}
+    gaps, loss = gaps_and_loss(monkeypatch, X, y, C=10.0, prior=None)
+    assert loss == np.inf and set(gaps) == {0.01}
+
+
+def test_exact_fits_have_no_other_gap(monkeypatch):
+    X, y = load_digits(return_X_y=True)
+    gaps, loss = gaps_and_loss(monkeypatch, X[:500] / 16, y[:500])
+    assert loss < 1 and set(gaps) == {0.01}
+
+
+@pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
+def test_a_warning_names_the_gap_that_was_asked_for():
+    X, y = chance_rows(2, 0, n_rows=20)
+    with pytest.raises(ConvergenceWarning, match=r"did not reach tol=0\.00\d+ in max_iter=1 passes"):
+        HierarchicalSoftmaxClassifier(random_state=0, max_iter=1).fit(X, y)
