@@ -108,7 +108,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
         None keeps weights as float32. A number rounds them to multiples of ``rounding / r``,
         r being the root mean square length of rows, drops features of a node whose weights are
         all below two of them, and stores the others as integers of 4 bits or more. 0.3 makes
-        weights six times smaller, or more, at a cost of 1 % of log-loss at most; 0.1 costs next
+        weights six times smaller, or more, at a cost of about 1 % of log-loss; 0.1 costs next
         to none. For `fit`; `partial_fit` does not round.
     n_jobs : int, default=None
         Number of threads, in joblib's sense. The model does not depend on it.
