@@ -407,7 +407,7 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
 
     def _set_trained(self, trained: list[TrainedTree]) -> None:
         """One tree's attributes as they are, those of several as lists."""
-        self._warn_if_unfinished(np.concatenate([each.converged for each in trained]), trained[0].tol)
+        self._warn_if_unfinished(np.concatenate([each.converged for each in trained]))
         self.n_iter_ = max(int(each.n_iter.max(initial=1)) for each in trained)
         one = len(trained) == 1
         for name in ("tree_", "trees_"):
@@ -428,11 +428,11 @@ class HierarchicalSoftmaxClassifier(TreePredictions, ClassifierMixin, BaseEstima
                 "use it, or n_trees=1"
             )
 
-    def _warn_if_unfinished(self, converged: NDArray[np.bool_], tol: float) -> None:
+    def _warn_if_unfinished(self, converged: NDArray[np.bool_]) -> None:
         unfinished = np.count_nonzero(~converged)
         if unfinished:
             warnings.warn(
-                f"{unfinished} of {len(converged)} nodes did not reach tol={tol} in "
+                f"{unfinished} of {len(converged)} nodes did not reach tol={self.tol} in "
                 f"max_iter={self.max_iter} passes: increase max_iter or tol, scale the features, "
                 "or decrease C",
                 ConvergenceWarning,

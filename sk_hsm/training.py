@@ -34,7 +34,7 @@ from .rescoring import (
 )
 from .row_keys import count_distinct, distinct, mixed, row_keys
 from .row_sums import RowSums, row_sums
-from .solvers import Problem, ascend_nodes, fit_nodes
+from .solvers import Problem, TreeFit, ascend_nodes, fit_nodes
 from .tree_builders import balanced_tree, given_tree
 from .whitening import are_rows_few, is_even, is_worth_whitening, learn_whitening, to_raw, to_white, whitened
 
@@ -121,7 +121,7 @@ class TrainedTree:
     weights: NodeWeights | PackedWeights
     n_iter: NDArray[np.int32]
     converged: NDArray[np.bool_]
-    tol: float  # that they were to converge to
+    tol: float  # the gap that they were trained to
 
 
 def choose_whitening(rows: Rows, params: dict[str, Any]) -> NDArray[np.float64] | None:
@@ -178,16 +178,16 @@ def train_trees(
     trees = build_trees(known, params, rng, sums)
     del sums
     seeds = [rng.randint(2**31 - 1) for _ in trees]
-    trained, by_depth = [], None
+    trained, by_depth, tol = [], None, params["tol"]
     for tree, seed in zip(trees, seeds, strict=True):
         progress.say(description(tree, known, len(trained) + 1, len(trees)))
         problem = problem_of(known, tree, params, seed)
         if by_depth is None:  # trees are alike
             how = params["C"], params["prior"], params["n_jobs"]
             by_depth, loss = choose_penalties(problem, *how, progress)
-            params = params | {"tol": tolerance(problem, loss, progress)}
-        problem.penalties, problem.tol = penalties_of(tree, by_depth), params["tol"]
-        trained.append(train_tree(problem, params["n_jobs"], progress))
+            tol = tolerance(problem, loss, progress)
+        problem.penalties, problem.tol = penalties_of(tree, by_depth), tol
+        trained.append(train_tree(problem, params, progress))
     rescoring = None
     if asked is not None:
         rescoring = learn_rescoring(similarities, asked, trained, whitening, params, progress)
@@ -299,7 +299,7 @@ def train_again(
 ) -> TrainedTree:
     """With all rows, where those that were held out are more than AGAIN of a node's."""
     problem = problem_of(rows, one.tree, params, seed)
-    problem.penalties = one.penalties
+    problem.penalties, problem.tol = one.penalties, one.tol
     start, stop = problem.row_ranges
     weights, of_held = (
         np.concatenate([[0.0], np.cumsum(w[problem.row_order])]) for w in (rows.weights, rows.weights * held)
@@ -308,7 +308,7 @@ def train_again(
     nodes = np.flatnonzero(is_again)
     if not len(nodes):
         return one
-    fit = fit_nodes(problem, params["n_jobs"], progress, nodes)
+    fit = fit_to_gap(problem, params, progress, nodes)
     both = one.weights, fit.weights
     weights = NodeWeights.assembled(both, is_again.astype(np.intp), one.tree, rows.X.shape[1])
     return replace(
@@ -396,9 +396,22 @@ def build_trees(
     return [tree.with_labels(rows.classes) for tree in trees]
 
 
-def train_tree(problem: Problem, n_jobs: int | None, progress: Progress) -> TrainedTree:
+def fit_to_gap(
+    problem: Problem, params: dict[str, Any], progress: Progress, nodes: NDArray[np.int64] | None = None
+) -> TreeFit:
+    """Train nodes to the problem's gap; one that falls short has converged if it gets to that of params."""
+    n_jobs, tol = params["n_jobs"], params["tol"]
+    fit = fit_nodes(problem, n_jobs, progress, nodes)
+    short = np.flatnonzero(~fit.converged)
+    if problem.tol < tol and len(short):
+        as_given = problem.with_goal(tol, problem.max_iter)
+        fit.converged[short] = ascend_nodes(as_given, n_jobs, Progress(0), short).converged[short]
+    return fit
+
+
+def train_tree(problem: Problem, params: dict[str, Any], progress: Progress) -> TrainedTree:
     """Train every node."""
-    fit = fit_nodes(problem, n_jobs, progress)
+    fit = fit_to_gap(problem, params, progress)
     weights = fit.weights.ranked(problem.tree, problem.X.shape[1])
     return TrainedTree(problem.tree, problem.penalties, weights, fit.n_iter, fit.converged, problem.tol)
 

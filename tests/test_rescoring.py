@@ -336,7 +336,7 @@ def test_rows_of_weight_zero_are_as_if_they_were_not_there(rows, arity, n_rows):
         problem = training.problem_of(rows, tree, params, 0)
         by_depth, _ = choose_penalties(problem, "auto", "centroid", None, Progress(0))
         problem.penalties = penalties_of(tree, by_depth)
-        trained = training.train_tree(problem, None, Progress(0))
+        trained = training.train_tree(problem, {"n_jobs": None, "tol": problem.tol}, Progress(0))
         similarities = class_similarities(rows.X, rows.y, rows.weights, N_CLASSES, None, None)
         results.append((tree, trained, similarities))
     (tree, trained, similarities), (tree_of_fewer, of_fewer, similarities_of_fewer) = results
