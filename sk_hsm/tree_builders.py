@@ -225,9 +225,9 @@ def check_class_features(features: Any, share: Any, n_classes: int) -> sparse.cs
 def given_tree(
     kind: Any, arity: int, classes: NDArray[Any], frequency: NDArray[np.float64]
 ) -> LabelTree | None:
-    """The tree that an estimator's parameter names, its leaves in the order of classes; None for "kmeans"."""
-    if not isinstance(kind, str):
-        return checked_tree(kind, classes)
+    """The checked_tree, or the one that is named, its leaves in the order of classes; None for "kmeans"."""
+    if isinstance(kind, LabelTree):
+        return kind
     if kind == "balanced":
         return balanced_tree(len(classes), arity).with_labels(classes)
     return huffman_tree(frequency, arity).with_labels(classes) if kind == "huffman" else None

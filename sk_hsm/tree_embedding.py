@@ -16,7 +16,7 @@ from .embedding_training import Piece, Pieces, first_embeddings, is_finite, lear
 from .label_tree import LabelTree
 from .node_vectors import NodeVectors, vector_offsets
 from .progress import Progress
-from .tree_builders import given_tree
+from .tree_builders import checked_tree, given_tree
 from .validation import float_csr, kernel_rows
 
 # The share of the epochs that tree="kmeans" learns for with a Huffman tree first.
@@ -96,7 +96,7 @@ def start_model(
 ) -> Embedding:
     """A model that has its tree; for "kmeans", embeddings of a first phase, too."""
     rng = np.random.default_rng(seed)
-    tree = given_tree(params["tree"], params["arity"], classes, frequency)
+    tree = given_tree(checked_tree(params["tree"], classes), params["arity"], classes, frequency)
     first = tree if tree is not None else given_tree("huffman", params["arity"], classes, frequency)
     model = Embedding.start(first, n_features, params["dim"], rng)
     if tree is None and len(classes) > params["arity"]:
