@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .tree_checks import as_parents, breadth_first, check_leaves
+from .tree_checks import as_parents, breadth_first, check_leaves, plain
 
 _ARRAYS = ("parents", "positions", "child_ptr", "children", "leaf_labels")
 
@@ -108,7 +108,7 @@ class LabelTree:
                 )
             if len(leaves) < len(labels):
                 raise ValueError(
-                    f"label {labels[len(leaves)]!r} has no leaf: parents has {len(leaves)} "
+                    f"label {plain(labels[len(leaves)])!r} has no leaf: parents has {len(leaves)} "
                     f"childless nodes and leaf_labels {len(labels)} labels"
                 )
         return cls._from_nodes(parents, leaves, labels)

@@ -14,7 +14,7 @@ from ._kernels import trees
 from .centroids import class_centroids
 from .clusters import cluster_centroids
 from .label_tree import LabelTree
-from .tree_checks import are_distinct, check_labels
+from .tree_checks import are_distinct, check_labels, plain
 from .validation import check_rows, check_weights, encode_known, encode_labels
 
 
@@ -242,18 +242,13 @@ def checked_tree(kind: Any, classes: NDArray[Any]) -> LabelTree | str:
     return LabelTree.from_parents(kind, classes)
 
 
-def _plain(label: Any) -> Any:
-    """A label as a user writes it: 3, not np.int64(3)."""
-    return label.item() if isinstance(label, np.generic) else label
-
-
 def match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
     """The user's tree with its leaves in the order of classes; the labels must be the same."""
     at = encode_known(tree.leaf_labels, classes)
     if (at < 0).any():
         leaf = np.flatnonzero(at < 0)[0]
         raise ValueError(
-            f"leaf {_plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree "
+            f"leaf {plain(tree.leaf_labels[leaf])!r} (node {tree.n_inner + leaf}) of tree "
             "is none of the classes in y"
         )
     if not are_distinct(at):
@@ -261,7 +256,7 @@ def match_leaves(tree: LabelTree, classes: NDArray[Any]) -> LabelTree:
     if tree.n_classes < len(classes):
         missing = np.setdiff1d(np.arange(len(classes)), at)[0]
         raise ValueError(
-            f"tree has no leaf for class {_plain(classes[missing])!r}: it has {tree.n_classes} leaves, "
+            f"tree has no leaf for class {plain(classes[missing])!r}: it has {tree.n_classes} leaves, "
             f"y {len(classes)} classes"
         )
     return tree._reorder_leaves(np.argsort(at), classes)

@@ -8,6 +8,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 
+def plain(label: Any) -> Any:
+    """A label as a user writes it: 3, not np.int64(3)."""
+    return label.item() if isinstance(label, np.generic) else label
+
+
 def as_parents(parents: ArrayLike) -> NDArray[np.int64]:
     """Parents as int64, or ValueError naming the first node whose parent is no node."""
     parents = np.asarray(parents)

@@ -748,7 +748,7 @@ def test_a_wrong_parameter_is_named_at_fit(name, value):
         (dict(tree=[-1, 0, 0, 9, 0, 0]), "node 3 is 9"),
         (dict(tree=[-1, -1, 0, 0, 0, 1, 1]), "both roots"),
         (dict(tree=[1, 0, 0, 0, 1, 1, 1]), "cycle"),
-        (dict(tree=[-1, 0, 0]), "has no leaf"),
+        (dict(tree=[-1, 0, 0]), "label 2 has no leaf"),
         (dict(tree=LabelTree.from_nested([0, 1, 2, 3])), "no leaf for class 4"),
         (dict(tree=LabelTree.from_nested([0, 1, 2, 3, 4, 5])), "leaf 5 .* none of the classes"),
         (
