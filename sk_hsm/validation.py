@@ -392,7 +392,8 @@ def encode_known(y: Any, classes: NDArray[Any]) -> NDArray[np.int32]:
         return np.array([number.get(label, -1) for label in y.tolist()], dtype=np.int32)
     if y.dtype.kind in "iu" and int(classes[-1]) - int(classes[0]) == len(classes) - 1:
         inside = (y >= classes[0]) & (y <= classes[-1])  # of consecutive numbers, faster than a search
-        return np.where(inside, y - classes[0], -1).astype(np.int32)
+        place = y.astype(np.int64) - classes[:1].astype(np.int64)  # modulo 2^64: right of uint64, too
+        return np.where(inside, place, -1).astype(np.int32)
     at = np.minimum(np.searchsorted(classes, y), len(classes) - 1)
     return np.where(classes[at] == y, at, -1).astype(np.int32)
 

@@ -542,6 +542,17 @@ def test_ids_stay_apart_however_large(ids):
     assert clf.predict_top_k(X, k=2)[0].dtype == clf.classes_.dtype
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.uint16, np.uint64, np.int64])
+@pytest.mark.parametrize("end", ["least", "most"])
+def test_consecutive_labels_at_the_ends_of_their_type(dtype, end):
+    bounds, n = np.iinfo(dtype), 200
+    first = int(bounds.min) if end == "least" else int(bounds.max) - n + 1
+    classes = np.array([first + i for i in range(n)], dtype=dtype)
+    np.testing.assert_array_equal(sk_hsm.validation.encode_known(classes, classes), np.arange(n))
+    other = np.array([bounds.max if end == "least" else bounds.min], dtype=dtype)
+    assert sk_hsm.validation.encode_known(other, classes) == -1
+
+
 @pytest.mark.parametrize("asked", [[2**53 + 1], np.array([2**53 + 1]), [2**53 + 1, -1], [2**53 + 1, 2.0]])
 @pytest.mark.parametrize("dtype", [np.uint64, np.int64, object])
 def test_neighbours_are_not_taken_for_each_other(asked, dtype):
@@ -606,11 +617,12 @@ LABELS = {
     "NA": pd.array([1, None] * 15, dtype="Int64"),
     "pandas strings": pd.Series(["a", "b"] * 15, dtype="string"),
     "strings": np.array(["b", "abc"] * 15),
-    "StringDType": np.array(["b", "abc"] * 15, dtype=np.dtypes.StringDType()),
     "datetime": np.array(["2020-01-01", "2020-01-02"] * 15, dtype="M8[D]"),
     "bool": Y > 2,
     "frame": pd.DataFrame({"y": Y}),
 }
+if hasattr(np.dtypes, "StringDType"):  # of numpy 2
+    LABELS["StringDType"] = np.array(["b", "abc"] * 15, dtype=np.dtypes.StringDType())
 
 
 @pytest.mark.parametrize("y", LABELS.values(), ids=LABELS)

@@ -2,6 +2,7 @@
 
 import gc
 import inspect
+import math
 import operator
 import re
 from dataclasses import replace
@@ -305,7 +306,7 @@ def test_average_top_k(seed, n_trees, n_classes, arity, k, min_log_proba, scale,
         log_p = np.zeros((5, n_classes))
         paths.all_log_proba(*model, *rows, log_p)
         forests.add_log_proba(log_p, total)
-    total -= np.log(n_trees)
+    total -= math.log(n_trees)  # as C has it: numpy 1 differs in the last bit
     assert_answers(classes, log_proba, total, rows, min_log_proba, rescored)
     # and nearly what the formula does; logits are float32, and grow with the scale
     near = 1e-4 * max(1, scale)

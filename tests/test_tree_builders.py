@@ -132,7 +132,7 @@ def test_very_frequent_classes_are_children_of_the_root(arity, n_alone):
     rng = np.random.default_rng(0)
     n_rows = np.array([600, 250, 250] + [10] * 100)  # .29 and .12 of all, against .5 / arity
     y = np.repeat(np.arange(len(n_rows)), n_rows)
-    X = sparse.random_array((len(y), 3000), density=0.003, rng=rng)
+    X = sparse.random_array((len(y), 3000), density=0.003, random_state=rng)
     depths = kmeans_tree(X, y, arity, random_state=0).depths()
     assert (depths[:n_alone] == 1).all()
     if arity < 16:  # else there is room for others at the root
@@ -142,7 +142,7 @@ def test_very_frequent_classes_are_children_of_the_root(arity, n_alone):
 def test_the_order_of_rows_does_not_say_which_of_two_frequent_classes_is_first():
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(100), [30] * 3 + [1] * 97)
-    X = sparse.random_array((len(y), 3000), density=0.003, rng=rng, format="csr")
+    X = sparse.random_array((len(y), 3000), density=0.003, random_state=rng, format="csr")
     for _ in range(20):
         weights = np.concatenate([np.tile(rng.random(30), 3), np.full(97, 0.05)])
         order = rng.permutation(len(y))
@@ -200,7 +200,7 @@ def test_class_features_tell_groups_that_rows_do_not(share):
 @pytest.mark.parametrize("share", [0, 0.3, 1])
 def test_alike_are_classes_by_the_share_of_both_cosines(share):
     rng = np.random.default_rng(0)
-    rows, features = (sparse.random_array((9, d), density=0.6, rng=rng, format="csr") for d in (30, 12))
+    rows, features = (sparse.random_array((9, d), density=0.6, random_state=rng).tocsr() for d in (30, 12))
     rows, features = normalize(rows).astype(np.float32), 7 * features.astype(np.float32)
     of_rows, of_features = rows.toarray(), normalize(features.toarray())
     expected = (1 - share) * of_rows @ of_rows.T + share * of_features @ of_features.T
