@@ -73,8 +73,7 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
     _check_whitening(state)
     if "tree_" in state:
         _check_widths(state)
-        d = state["n_features_in_"]
-        state["tree_"], state["node_weights_"] = _unpack_model(state["tree_"], state["node_weights_"], d)
+        state["tree_"], state["node_weights_"] = _unpack_model(state, state["tree_"], state["node_weights_"])
     if "_index" in state:
         _check_layers(state)
         state["_index"] = _unpack_index(state["_index"], state["_vectors"])
@@ -82,14 +81,20 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
         state["rescoring_"] = _unpack_rescoring(state)
     if "trees_" in state:
         models = zip(state["trees_"], state["node_weights_"], strict=True)
-        models = [_unpack_model(tree, weights, state["n_features_in_"]) for tree, weights in models]
+        models = [_unpack_model(state, *model) for model in models]
         state["trees_"], state["node_weights_"] = map(list, zip(*models, strict=True))
     return state
 
 
 def _unpack_model(
-    tree: dict[str, NDArray], weights: dict[str, NDArray], n_features: int
+    state: dict[str, Any], tree: dict[str, NDArray], weights: dict[str, NDArray]
 ) -> tuple[LabelTree, NodeWeights | PackedWeights | NodeVectors]:
+    n_features, n_classes, n_leaves = state["n_features_in_"], len(state["classes_"]), len(tree["leaf_labels"])
+    if n_classes != n_leaves:
+        raise ValueError(
+            f"this model is damaged: it has {n_classes} classes, but its tree {n_leaves} leaves, save it "
+            "again or fit it again"
+        )
     _check_offsets(tree, weights)
     _check_sizes(tree, weights, n_features)
     kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights

@@ -64,7 +64,9 @@ class FlatSoftmax:
         for layer, coef, intercept in zip(layers, coefs, intercepts, strict=True):
             layer[:, len(coef)] = intercept
         embedding = None if embedding is None else padded(embedding)
-        return cls(dims, embedding, layers, padded(vectors[:, :-1]), counts, *numbers, index)
+        known = padded(vectors[:, : dims[-1]])
+        known[:, dims[-1]] = vectors[:, dims[-1]]  # intercepts
+        return cls(dims, embedding, layers, known, counts, *numbers, index)
 
     def to_arrays(self) -> tuple[NDArray[np.float32] | None, list, list, NDArray[np.float32]]:
         """What of_arrays takes first."""

@@ -425,7 +425,12 @@ class LabelTree:
         ValueError
             If the label is not in the tree.
         """
-        found = [] if self.leaf_labels.size == 0 else np.flatnonzero(self.leaf_labels == label)
+        if self.leaf_labels.dtype == object:  # tuples may be labels
+            wanted = np.empty((), dtype=object)
+            wanted[()] = label
+        else:
+            wanted = np.asarray(label)
+        found = np.flatnonzero(self.leaf_labels == wanted) if wanted.ndim == 0 else []
         if len(found) != 1:
             raise ValueError(f"label {label!r} is not a leaf of this tree")
         nodes = [self.n_inner + int(found[0])]
@@ -481,7 +486,7 @@ class LabelTree:
 
 
 def _as_labels(labels: Sequence[Any]) -> NDArray[Any]:
-    array = np.asarray(labels)
+    array = np.array(labels)  # of its own
     if array.ndim != 1 or (array.dtype.kind in "fUS" and not isinstance(labels, np.ndarray)):
         # a list keeps its labels as they are: 2**63 beside -1, 1 beside "a"
         if not all(isinstance(label, str if array.dtype.kind == "U" else float) for label in labels):

@@ -244,20 +244,25 @@ class TreePredictions(Predictions):
         return [(*model, smoothing) for model in zip(self.trees_, self.node_weights_, strict=True)]
 
     @property
+    def _averaged(self) -> inference.Models:
+        """The models whose mean is asked for: of a single class one, as a mean of ones is rounded."""
+        return self._models[: None if len(self.classes_) > 1 else 1]
+
+    @property
     def _rescoring(self) -> inference.Rescoring | None:
         return getattr(self, "rescoring_", None)
 
     def _top_k(
         self, X: Any, k: int, min_log_proba: float = -np.inf, beam_width: int | None = None
     ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        models, rescoring = self._models, self._rescoring
+        models, rescoring = self._averaged, self._rescoring
         return inference.top_k(models, X, k, self.n_jobs, min_log_proba, beam_width, rescoring)
 
     def _all_log_proba(self, X: Any) -> NDArray[np.float64]:
-        return inference.all_log_proba(self._models, X, self.n_jobs, self._rescoring)
+        return inference.all_log_proba(self._averaged, X, self.n_jobs, self._rescoring)
 
     def _class_log_proba(self, X: Any, classes: NDArray[np.int32]) -> NDArray[np.float64]:
-        return inference.path_log_proba(self._models, X, classes, self.n_jobs, self._rescoring)
+        return inference.path_log_proba(self._averaged, X, classes, self.n_jobs, self._rescoring)
 
     def _sample(self, X: Any, draw: Callable[[], NDArray[np.float64]]) -> NDArray[np.int32]:
         classes = inference.sample_classes(self._models, X, draw(), self.n_jobs)

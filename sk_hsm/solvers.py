@@ -226,7 +226,7 @@ def finish_by_newton(
     """Newton's method in float64 from the weights of node v, in place; True where it converged.
 
     The centre is what the penalty pulls towards. Where float64 cannot factor the Hessian
-    (features of 1e7, C of 1e20) weights stay.
+    (features of 1e7, C of 1e20), or float32 not hold what is found, weights stay.
     """
     rows, penalty = problem.rows_of(v), problem.penalties[v]
     features, W, bias = weights.node(v, problem.arity(v))
@@ -248,14 +248,17 @@ def finish_by_newton(
     costs = penalty.C * problem.row_weights[rows].astype(np.float64) / (2 if len(alive) == 2 else 1)
     # logits are affine in what is added to the centre
     try:
-        added, converged = newton(A, child, costs, theta - start, A @ start)
-    except LinAlgError:
+        with np.errstate(over="ignore", invalid="ignore"):
+            added, done = newton(A, child, costs, theta - start, A @ start)
+            theta = (start + added).astype(np.float32)
+    except (LinAlgError, ValueError):  # of a matrix that is not finite
         return converged
-    theta = start + added
+    if not np.isfinite(theta).all():
+        return converged
     W[:, alive] = theta[: len(W)]
     if problem.fit_intercept:
         bias[alive] = theta[-1]
-    return converged
+    return done
 
 
 def newton(

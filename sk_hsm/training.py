@@ -106,10 +106,9 @@ class Rows:
         return others
 
     def become(self, X: sparse.csr_array) -> None:
-        """Have other values, and forget what was of those before."""
-        self.X = X
-        for name in ("keys", "row_sums"):
-            vars(self).pop(name, None)
+        """Have other values, which may hang on the order of rows in their last bits: keys stay."""
+        self.X, self.keys = X, self.keys
+        vars(self).pop("row_sums", None)
 
 
 @dataclass

@@ -144,7 +144,9 @@ def float_csr(X: Any) -> sparse.csr_array:
     """
     with np.errstate(over="ignore"):
         if sparse.issparse(X):
-            rows = sparse.csr_array(X, copy=False).astype(np.float32, copy=False)
+            X = sparse.csr_array(X, copy=False)
+            values = X.data.astype(np.float32, copy=False)  # X.astype would add up duplicates
+            rows = sparse.csr_array((values, X.indices, X.indptr), shape=X.shape)
         else:
             values = np.asarray(X).astype(np.float32, copy=False)
             columns = np.broadcast_to(np.arange(X.shape[1], dtype=np.int32), values.shape)
@@ -155,8 +157,10 @@ def float_csr(X: Any) -> sparse.csr_array:
     if are_plain(*kernel_rows(rows), rows.shape[1]):
         return rows
     if not rows.has_canonical_format:
-        rows = rows.copy()
-        rows.sum_duplicates()
+        rows = X.copy()
+        with np.errstate(over="ignore"):
+            rows.sum_duplicates()
+            rows = rows.astype(np.float32, copy=False)
     if np.count_nonzero(rows.data) < rows.nnz:
         rows = rows.copy()
         rows.eliminate_zeros()

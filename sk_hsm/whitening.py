@@ -21,6 +21,8 @@ BLOCK = 2**23
 # A feature that rows of a class have alike counts as if it varied by this share of its variance; and no
 # direction counts as if rows of a class differed in it by less than this share of the mean.
 LEAST_SHARE = 1e-3
+# A feature that varies by less is taken as constant: float32 does not hold the weight that it would need.
+LEAST_DEVIATION = 1e-30
 # Of more distinct rows than ENOUGH, those of some classes are looked at, no fewer than there are features.
 ENOUGH = 2**20
 # It is worth it for rows of which half the values are not zero, and of at most so many features.
@@ -85,7 +87,7 @@ def _learn(
         squares += np.einsum("ij,ij->j", weighted, rows)
         within += rows.T @ weighted - means.T @ sums
     deviations = np.sqrt(np.diag(within) + LEAST_SHARE * squares) / total**0.5
-    deviations[deviations == 0] = 1
+    deviations[deviations < LEAST_DEVIATION] = 1
     share = min(1.0, d / max(n_distinct - np.count_nonzero(np.bincount(y[order])), 1))
     correlations = (1 - share) * within / total / np.outer(deviations, deviations)
     np.fill_diagonal(correlations, 1)

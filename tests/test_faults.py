@@ -1021,3 +1021,49 @@ def test_any_input_gives_the_product_along_its_path(seed, form, dtype, kind, wei
     np.testing.assert_allclose(of_label, log_proba[np.arange(n), at], rtol=0, atol=1e-12)
     sampled = clf.sample(rows, 3, random_state=seed)
     assert np.isin(sampled, clf.classes_[(log_proba > -np.inf).any(axis=0)]).all()
+
+
+def test_duplicates_are_added_up_before_they_are_rounded():
+    X = sparse.csr_array(([1e8 + 1, -1e8, 0.3, 1e39, -1e39], [1, 1, 2, 3, 3], [0, 5]), shape=(1, 8))
+    clf = clone(CLF).fit(DENSE, Y)
+    expected = clf.predict_log_proba(X.toarray())
+    assert X.toarray()[0, 1] == 1
+    for same in (X, X.tocoo(), sparse.vstack([X, X]).tocsr()):
+        np.testing.assert_array_equal(clf.predict_log_proba(same)[:1], expected)
+    assert not X.has_canonical_format
+
+
+@pytest.mark.parametrize("scale", [1e-38, 1e-40, 1e-45])
+def test_a_feature_that_float32_hardly_holds_changes_no_other(scale):
+    rng = np.random.default_rng(0)
+    y = np.tile(np.arange(40), 4)
+    X = rng.normal(size=(40, 12))[y] + 0.3 * rng.normal(size=(len(y), 12)) @ rng.normal(size=(12, 12))
+    X[:, 0] = scale * rng.normal(size=len(y))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        clf = HierarchicalSoftmaxClassifier(whiten=True, random_state=0).fit(X, y)
+        without = HierarchicalSoftmaxClassifier(whiten=True, random_state=0).fit(X[:, 1:], y)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, rtol=1e-6)
+    assert clf.score(X, y) > without.score(X[:, 1:], y) - 0.05
+
+
+def test_what_newton_finds_is_left_where_float32_cannot_hold_it():
+    X = np.array([1, 0, 0, 0, 0, 2e-40, 0, 1e37, 2e19, 1e30])[:, None]
+    w = [1e10, 1e20, 1, 1, 1e20, 1e10, 1, 1e20, 1, 1e20]
+    clf = HierarchicalSoftmaxClassifier(C=1.0, arity=20, random_state=0, max_iter=10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clf.fit(X, [0, 1, 2, 3, 0, 1, 3, 3, 0, 1], w)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize("prior", ["naive_bayes", "centroid", None])
+def test_very_large_values_leave_probabilities(prior):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((30, 7)), np.arange(30) % 5
+    X[:3] *= 3e37
+    clf = HierarchicalSoftmaxClassifier(C=100.0, prior=prior, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        clf.fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(axis=1), 1, rtol=1e-6)

@@ -183,3 +183,24 @@ def test_labels_keep_their_type():
     assert LabelTree.from_nested([1, "1"]).leaf_labels.tolist() == [1, "1"]
     with pytest.raises(ValueError, match="not a leaf"):
         LabelTree.from_nested([1, 2]).path(3)
+
+
+def test_a_tree_does_not_change_with_the_labels_that_it_was_given():
+    labels, parents = np.arange(6), np.array([-1, 0, 0])
+    trees = [
+        LabelTree.from_nested([[0, 1, 2], [3, 4, 5]]).with_labels(labels),
+        LabelTree.from_parents(parents, labels[:2]),
+    ]
+    labels[:], parents[:] = 5, 7
+    assert [tree.leaf_labels.tolist() for tree in trees] == [[0, 1, 2, 3, 4, 5], [0, 1]]
+    assert trees[1].path(1)[1].tolist() == [1]
+
+
+def test_labels_may_be_tuples():
+    tree = LabelTree.from_paths({("a", 1): "00", ("a", 2): "01", ("b", 1): "1"})
+    assert [tree.path(label)[1].tolist() for label in tree.leaf_labels] == [[0, 0], [0, 1], [1]]
+    for unknown in (("b", 2), ["a"], ("a", 1, 2), None):
+        with pytest.raises(ValueError, match="is not a leaf of this tree"):
+            tree.path(unknown)
+    with pytest.raises(ValueError, match="is not a leaf of this tree"):
+        LabelTree.from_nested(["a", "b"]).path(["a"])

@@ -204,6 +204,16 @@ def test_partial_fit_goes_on(sampler):
     np.testing.assert_array_equal(again.class_vectors_, clf.class_vectors_)
 
 
+@pytest.mark.parametrize("params", [{"dim": 15}, {"dim": 16}, {"dim": 8, "hidden_layer_sizes": (31,)}])
+def test_partial_fit_goes_on_from_the_intercepts_too(params):
+    clf, X, y = fitted(**params)
+    vectors, intercepts = clf.class_vectors_.copy(), clf.class_intercepts_.copy()
+    clf.set_params(learning_rate=1e-12).partial_fit(X[:1], y[:1])
+    np.testing.assert_allclose(clf.class_vectors_, vectors, atol=1e-6)
+    np.testing.assert_allclose(clf.class_intercepts_, intercepts, atol=1e-6)
+    assert np.abs(intercepts).max() > 0.1
+
+
 def test_batches_in_order_are_partial_fit_with_a_falling_rate():
     X, y = rows_of_classes()
     batches = [(X[lo : lo + 100], y[lo : lo + 100]) for lo in range(0, 400, 100)]

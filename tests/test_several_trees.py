@@ -113,6 +113,14 @@ def test_a_damaged_tree_does_not_load(part):
         HierarchicalSoftmaxClassifier().__setstate__(state)
 
 
+@pytest.mark.parametrize("n_trees", [1, 3])
+def test_a_model_of_more_classes_than_leaves_does_not_load(n_trees):
+    state = fit(n_trees=n_trees).__getstate__()
+    state["classes_"] = np.arange(10**6)
+    with pytest.raises(ValueError, match="this model is damaged: it has 1000000 classes, but its tree 10"):
+        HierarchicalSoftmaxClassifier().__setstate__(state)
+
+
 def test_one_tree_more_is_better_than_one():
     one, several = fit(1, C="auto"), fit(5, C="auto")
     assert several.log_proba_of(X_test, y[1::2]).mean() > one.log_proba_of(X_test, y[1::2]).mean()
@@ -139,8 +147,12 @@ def test_what_is_for_one_tree_says_so(clf):
         export_text(clf)
 
 
-def test_one_class_and_no_rows():
-    clf = HierarchicalSoftmaxClassifier(n_trees=2).fit(X[:5], np.zeros(5))
+@pytest.mark.parametrize("n_trees", [2, 3, 6])
+def test_one_class_and_no_rows(n_trees):
+    clf = HierarchicalSoftmaxClassifier(n_trees=n_trees).fit(X[:5], np.zeros(5))
+    assert (clf.log_proba_of(X[:3], np.zeros(3)) == 0).all()
+    assert clf.predict_proba_sparse(X[:3], min_proba=1.0).nnz == 3
+    assert len(clf.partial_fit(X[:2], np.zeros(2)).trees_) == n_trees
     assert (clf.predict_proba(X[:3]) == 1).all()
     assert clf.predict_top_k(X[:3])[1].tolist() == [[1.0]] * 3
     assert (clf.sample(X[:3], 4) == 0).all()

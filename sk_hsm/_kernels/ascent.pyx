@@ -3,8 +3,9 @@
 
 Its specification is the function of the same name in ``reference``.
 """
-from libc.math cimport sqrt
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int32_t, int64_t, uint64_t
+from libc.string cimport memset
 
 import numpy as np
 
@@ -27,6 +28,7 @@ cdef enum:
     CACHED = 1 << 15
 
 cdef extern from "lines.h" nogil:
+    float NO_CHILD
     void prefetch(const float* address)
     void any_logits(float* z, const float* bias, const float* weights,
                     const int32_t* indices, const float* values, int64_t n, int width, bint is_full)
@@ -78,6 +80,15 @@ cdef bint is_within(double total, double squares, Py_ssize_t n, Py_ssize_t n_all
     return n_all * (mean + 3 * sqrt(max(squares / n - mean * mean, 0.0) / n)) <= limit
 
 
+cdef void forget(const Node* node) noexcept nogil:
+    """Give all children that have rows the same score."""
+    cdef int c
+    memset(node.weights, 0, node.n_features * node.width * sizeof(float))
+    for c in range(node.width):
+        if node.bias[c] != NO_CHILD:
+            node.bias[c] = 0
+
+
 cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* done) noexcept nogil:
     """ascend_dual, from costs, dual, weights and bias; return the number of passes."""
     cdef Rows* rows = &node.rows
@@ -124,6 +135,10 @@ cdef int ascend(Node* node, const Goal* goal, uint64_t seed, double* gap, bint* 
                 prefetch(<const float*>(rows.indptr + active[k + 6]))
             q = node.dual + i * width
             divergence = row_divergence(q, z, row_softmax(p, z, width), width)
+            if not divergence < INFINITY:  # numbers have overflowed
+                forget(node)
+                gap[0] = INFINITY
+                return n_iter
             one = <double>node.costs[i] * divergence
             gap[0] += one
             squares += one * one

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import log_softmax, xlogy
 
-from ._common import dense
+from ._common import NO_CHILD, dense
 
 
 def ascend_dual(
@@ -31,6 +31,7 @@ def ascend_dual(
     them, and a sixteenth of all, tell that the gap is small enough even with three standard errors
     more. Training ends if it is, and goes on with the other rows if not. All rows are visited at
     every tenth pass at the latest. Each pass visits its rows in a new random order (see _shuffle).
+    Where numbers overflow, W and b end as 0, and the gap is infinite.
 
     indptr, indices, data : the rows, CSR.
     square_norms : (n_rows,) float32, ||x||^2, plus 1 for the intercept's constant feature.
@@ -57,6 +58,9 @@ def ascend_dual(
         visited, seed = _shuffle(visited, seed)
         for k, i in enumerate(visited, start=1):
             divergence, D, s = _dual_step(q[i], x[i] @ W + b, c[i] * norms[i])
+            if not divergence < np.inf:
+                weights[...], bias[...] = 0, np.where(b == NO_CHILD, b, 0)
+                return n_iter, np.inf, False
             gap += c[i] * divergence
             gaps.append(c[i] * divergence)
             if measuring and k == enough:
