@@ -89,14 +89,14 @@ def unpack_state(state: dict[str, Any]) -> dict[str, Any]:
 def _unpack_model(
     state: dict[str, Any], tree: dict[str, NDArray], weights: dict[str, NDArray]
 ) -> tuple[LabelTree, NodeWeights | PackedWeights | NodeVectors]:
-    n_features, n_classes, n_leaves = state["n_features_in_"], len(state["classes_"]), len(tree["leaf_labels"])
+    n_classes, n_leaves = len(state["classes_"]), len(tree["leaf_labels"])
     if n_classes != n_leaves:
         raise ValueError(
             f"this model is damaged: it has {n_classes} classes, but its tree {n_leaves} leaves, save it "
             "again or fit it again"
         )
     _check_offsets(tree, weights)
-    _check_sizes(tree, weights, n_features)
+    _check_sizes(tree, weights, state["n_features_in_"])
     kind = NodeVectors if "vectors" in weights else PackedWeights if "entries" in weights else NodeWeights
     if kind is NodeWeights:  # in place of what was read, so that there are two of them for a moment only
         weights["lines"] = aligned(weights["lines"])

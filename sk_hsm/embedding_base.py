@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -16,7 +17,7 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from ._state import as_before_on_error, pack_state, unpack_state
@@ -26,8 +27,8 @@ from .embedding_training import (
     Model,
     Piece,
     Pieces,
+    are_usual,
     check_batches,
-    check_sizes,
     choose_n_epochs,
     first_pass,
     in_pieces,
@@ -41,6 +42,9 @@ from .embedding_training import (
 from .inference import check_fits_in_memory
 from .progress import Progress
 from .validation import check_first_classes, check_same_classes, one_row
+
+# A value of a row that is divided by its norm, its column and their copies meanwhile.
+VALUE_BYTES = 80
 
 
 class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClassifierMixin, BaseEstimator):
@@ -72,6 +76,11 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
     def _embed_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         """The vectors of rows that have been divided by their norm."""
         raise NotImplementedError
+
+    @property
+    def _vector_bytes(self) -> int:
+        """What _embed_rows takes for each of them."""
+        return 4 * self._n_features_out
 
     # -- fit ----------------------------------------------------------------
 
@@ -227,7 +236,6 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         """What is learned from, checked, and the classes."""
         X, y, weights, classes = self._labelled_rows(X, y, sample_weight, classes, reset)
         X = unit_rows(X, self.norm)
-        check_sizes(X)
         kept = weights.astype(np.float32)
         if not kept.any():
             raise ValueError(
@@ -285,14 +293,22 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         X = self._validate_rows(X)
         what = f"the embedding of {X.shape[0]} rows"
         check_fits_in_memory(what, X.shape[0], 4 * self._n_features_out, "partial batches")
-        return self._embed_rows(unit_rows(X, self.norm))
+        H = np.empty((X.shape[0], self._n_features_out), dtype=np.float32)
+        n_values = X.nnz / max(X.shape[0], 1) if sparse.issparse(X) else X.shape[1]
+        # as many rows at a time as have copies of their values, and vectors, in working_memory
+        row_bytes = VALUE_BYTES * n_values + self._vector_bytes
+        for part in gen_batches(len(H), max(1, int(get_config()["working_memory"] * 2**20 / row_bytes))):
+            H[part] = self._embed_rows(unit_rows(X[part], self.norm))
+        return H
 
     def _vectors_of(self, X: Any) -> NDArray[np.float32]:
         """The vector of each row that is asked about; of one alone sooner."""
         if not hasattr(self, "classes_"):
             check_is_fitted(self)
         row = None if hasattr(self, "feature_names_in_") else one_row(X, self.n_features_in_)
-        return self._embed(X) if row is None else self._embed_rows(unit_row(row, self.norm))
+        if row is None or not are_usual(row.data).all():
+            return self._embed(X)
+        return self._embed_rows(unit_row(row, self.norm))
 
     # -- scikit-learn -------------------------------------------------------
 

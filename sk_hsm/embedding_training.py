@@ -90,18 +90,34 @@ def unit_rows(X: Any, norm: str | None) -> sparse.csr_array:
     if sparse.issparse(X) and are_one_hot(X):
         return sparse.csr_array(X, dtype=np.float32)
     if norm is None:
-        return float_csr(X)
-    X = sparse.csr_array(X, dtype=np.float64)
-    sizes = np.abs(X.data)
-    if not (sizes.max(initial=0) < LARGE and sizes.min(initial=1, where=sizes > 0) > 1 / LARGE):
-        X = normalize(X, "max")
+        X = float_csr(X)
+        check_sizes(X.data)
+        return X
+    X = with_usual_values(sparse.csr_array(X, dtype=np.float64))
     X = X.astype(np.float32).astype(np.float64)  # the values that a row alone has
     return float_csr(normalize(X, norm))
 
 
-def check_sizes(X: sparse.csr_array) -> None:
-    """Raise ValueError where products of rows would overflow."""
-    largest = np.abs(X.data).max(initial=0)
+def are_usual(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether neither numbers nor their inverses are trouble as float32."""
+    sizes = np.abs(values)
+    return (sizes < LARGE) & (sizes > 1 / LARGE) | (sizes == 0)
+
+
+def with_usual_values(X: sparse.csr_array) -> sparse.csr_array:
+    """Rows that have others are divided by their largest one, which a norm does not see."""
+    usual = are_usual(X.data)
+    if usual.all():
+        return X
+    row = np.repeat(np.arange(X.shape[0]), np.diff(X.indptr))
+    which, largest = np.unique(row[~usual]), np.ones(X.shape[0])
+    largest[which] = abs(X[which]).max(axis=1).toarray().ravel()
+    return sparse.csr_array((X.data / largest[row], X.indices, X.indptr), shape=X.shape)
+
+
+def check_sizes(values: NDArray[np.float32]) -> None:
+    """Raise ValueError where products of rows that are not divided by their norm would overflow."""
+    largest = np.abs(values).max(initial=0)
     if largest > LARGE_ROOT:
         raise ValueError(
             f"X must have no value above {LARGE_ROOT:g} where norm=None, got {largest:g}: scale X to values "
@@ -115,7 +131,9 @@ def are_one_hot(X: sparse.csr_array) -> bool:
 
 
 def unit_row(row: OneRow, norm: str | None) -> sparse.csr_array:
-    """What unit_rows makes of many, of one, sooner."""
+    """What unit_rows makes of many, of one of usual values, sooner."""
+    if norm is None:
+        check_sizes(row.data)
     values = row.data.astype(np.float64)
     # added up one by one, as normalize does
     sums = np.cumsum(values * values if norm == "l2" else np.abs(values))
@@ -174,11 +192,18 @@ def first_pass(batches: Iterable, classes: Any, counts: Any) -> tuple[Any, NDArr
             "or pass more text"
         )
     if counts is None:
-        labels = np.concatenate([labels for labels, _ in parts])
+        labels = _joined([labels for labels, _ in parts])
         counts = np.concatenate([np.bincount(y, minlength=len(labels)) for labels, y in parts])
     classes = check_classes(labels if classes is None else classes)
     at = encode_known(labels, classes)
     return X, classes, np.bincount(at[at >= 0], weights=counts[at >= 0], minlength=len(classes))
+
+
+def _joined(parts: list[NDArray[Any]]) -> NDArray[Any] | list:
+    """The labels of all parts; numpy would make floats of signed and unsigned ones, and strings of others."""
+    if len({labels.dtype.kind for labels in parts}) == 1:
+        return np.concatenate(parts)
+    return [label for labels in parts for label in labels.tolist()]
 
 
 def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
@@ -187,7 +212,7 @@ def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.f
             f"counts must have one number for each of classes, got shapes {np.shape(counts)} and "
             f"{np.shape(classes)}: pass both, or neither"
         )
-    labels, counts = np.asarray(classes), np.asarray(counts, dtype=np.float64)
+    counts = np.asarray(counts, dtype=np.float64)
     if counts.ndim != 1 or not (np.isfinite(counts) & (counts >= 0)).all():
         raise ValueError("counts must be a 1-D array of finite numbers that are not negative")
     if len(counts) and counts.max() < 1:
@@ -195,7 +220,7 @@ def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.f
             f"counts must be numbers of rows, got a sum of {counts.sum():g} and none of 1 or more: pass how "
             "often each class occurs, not its share"
         )
-    return labels, counts
+    return classes, counts
 
 
 def n_threads_of(params: dict[str, Any]) -> int:

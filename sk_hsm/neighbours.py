@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from importlib import import_module
 from typing import Any
@@ -68,7 +69,7 @@ class NeighbourIndex:
         if library not in LIBRARIES:
             raise ValueError(f"library must be one of {sorted(LIBRARIES)}, got {library!r}")
         check_is_fitted(estimator)
-        self.estimator = estimator
+        self.estimator = copy.copy(estimator)  # what it learns later is not in the index
         self.library = library
         width = estimator.class_vectors_.shape[1] + 1
         self._search = LIBRARIES[library](np.ascontiguousarray(estimator._vectors[:, :width]), **parameters)

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn import get_config
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from . import scan
@@ -269,18 +268,12 @@ class SampledSoftmaxClassifier(Predictions, EmbeddingEstimator):
         return queries
 
     def _embed_rows(self, rows: sparse.csr_array) -> NDArray[np.float32]:
-        # as many rows at a time as have the three vectors that a layer takes in working_memory
-        size = max(1, int(get_config()["working_memory"] * 2**20 / (12 * max(self._dims))))
-        if not self.coefs_ or rows.shape[0] <= size:
-            return self._embed_some(rows)
-        H = np.empty((rows.shape[0], self._dims[-1]), dtype=np.float32)
-        for part in gen_batches(len(H), size):
-            H[part] = self._embed_some(rows[part])
-        return H
-
-    def _embed_some(self, rows: sparse.csr_array) -> NDArray[np.float32]:
         H = rows.toarray() if self.embedding_ is None else np.asarray(rows @ self.embedding_)
         return forward(H, self.coefs_, self.intercepts_)
+
+    @property
+    def _vector_bytes(self) -> int:
+        return 12 * max(self._dims)  # the three vectors that a layer takes
 
     @property
     def class_vectors_(self) -> NDArray[np.float32]:

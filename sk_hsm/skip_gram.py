@@ -101,6 +101,8 @@ class SkipGramPairs:
         if not isinstance(subsample, Real) or not subsample > 0:
             raise ValueError(f"subsample must be a number above 0, or inf to keep all, got {subsample!r}")
         self.subsample = float(subsample)
+        if isinstance(vocabulary, str | bytes) or not isinstance(vocabulary, Iterable | None):
+            raise TypeError(f"vocabulary must be a sequence of words, got {vocabulary!r:.40}: pass a list")
         if not isinstance(sentences, str | os.PathLike | Iterable):
             raise TypeError(
                 "sentences must be the path of a file or an iterable of lists of words, got "
@@ -142,7 +144,7 @@ class SkipGramPairs:
         if len(self.index) < len(words):
             raise ValueError(f"vocabulary has {len(words)} words, but only {len(self.index)} different ones")
         with np.errstate(over="ignore"):
-            ratio = self.subsample * (self.counts.sum() / np.maximum(self.counts, 1))
+            ratio = self.subsample * (max(self.counts.sum(), 1) / np.maximum(self.counts, 1))
         self._keep = np.sqrt(ratio) + ratio
 
     def _frequent(self, counter: Counter[str]) -> list[str]:
@@ -158,7 +160,7 @@ class SkipGramPairs:
         """Lists of sentences."""
         batch, n_tokens = [], 0
         for sentence in self._read():
-            if isinstance(sentence, str):
+            if isinstance(sentence, str | bytes):
                 raise TypeError(
                     f"sentences must be sequences of words, got the string {sentence[:40]!r}: split it"
                 )
@@ -187,7 +189,7 @@ class SkipGramPairs:
         word, sentence = self._encode(batch)
         kept = rng.random(len(word)) < self._keep[word]
         word, sentence = word[kept], sentence[kept]
-        windows = rng.integers(1, self.window, len(word), endpoint=True)
+        windows = rng.integers(1, min(self.window, 2**31), len(word), endpoint=True)
         windows = np.minimum(windows, np.bincount(sentence)[sentence])  # whole sentences may be asked for
         contexts, centres = np.empty((2, 2 * windows.sum()), dtype=np.int32)
         n = window_pairs(word, sentence, windows, contexts, centres)

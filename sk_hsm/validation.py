@@ -352,8 +352,15 @@ def _label_array(y: Any) -> NDArray[Any]:
     return column_or_1d(y, warn=True)
 
 
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA
+        return True
+
+
 def _check_objects(y: NDArray[Any]) -> None:
-    missing = next((i for i, label in enumerate(y) if label is None or label != label), None)
+    missing = next((i for i, label in enumerate(y) if _is_missing(label)), None)
     if missing is not None:
         raise ValueError(f"y[{missing}] is {y[missing]!r}, but every row needs a label")
     if not all(isinstance(label, int) for label in y):

@@ -1,6 +1,7 @@
 """The estimator that learns embeddings: what holds for every model, faults, real data."""
 
 import pickle
+import tracemalloc
 import warnings
 
 import joblib
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from scipy.special import log_softmax
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.exceptions import NotFittedError
@@ -22,7 +24,7 @@ from sk_hsm import (
     SampledSoftmaxClassifier,
 )
 from sk_hsm.display import export_text
-from sk_hsm.embedding_training import choose_n_epochs, unit_rows
+from sk_hsm.embedding_training import choose_n_epochs, first_pass, unit_rows
 from sk_hsm.metrics import log_loss, top_k_accuracy
 from sk_hsm.tree_builders import huffman_tree
 
@@ -442,3 +444,57 @@ def test_it_can_be_printed():
     flat = SampledSoftmaxClassifier(4, random_state=0).fit(X, y)
     with pytest.raises(ValueError, match="est is a SampledSoftmaxClassifier, which has no tree: give"):
         export_text(flat)
+
+
+@pytest.mark.parametrize("estimator", [HierarchicalSoftmaxEmbedding, SampledSoftmaxClassifier])
+@pytest.mark.parametrize("norm", ["l1", "l2"])
+def test_rows_of_unusual_size_change_no_others_and_are_the_same_alone(estimator, norm):
+    X, y = np.random.default_rng(0).normal(size=(60, 6)), np.arange(60) % 5
+    est = estimator(dim=3, norm=norm, random_state=0).fit(X, y)
+    usual = est.predict_log_proba(X)
+    odd = np.zeros((4, 6))
+    odd[0, :2], odd[1, :2], odd[2], odd[3, :2] = (1e-45, 2e-45), (1e-310, -2e-310), 1e31 * X[0], (1e-40, 1)
+    together = est.predict_log_proba(np.vstack([X, odd]))
+    np.testing.assert_array_equal(together[:60], usual)
+    np.testing.assert_array_equal(np.vstack([est.predict_log_proba(row[None]) for row in odd]), together[60:])
+    np.testing.assert_allclose(together[62], usual[0], rtol=1e-5)
+    np.testing.assert_allclose(together[60], est.predict_log_proba([[1, 2, 0, 0, 0, 0]])[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("estimator", [HierarchicalSoftmaxEmbedding, SampledSoftmaxClassifier])
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_array])
+def test_predictions_copy_as_many_rows_as_working_memory_holds(estimator, form):
+    rng = np.random.default_rng(0)
+    X, y = rng.random((4000, 200)).astype(np.float32), np.arange(4000) % 5
+    est = estimator(dim=4, n_epochs=1, random_state=0).fit(X, y)
+    X, expected = form(X), est.predict(X)
+    tracemalloc.start()
+    with config_context(working_memory=1):
+        found = est.predict(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(found, expected)
+    assert peak < 4 * 2**20  # 3 MiB of values, a quarter of what copies of all would take
+
+
+def test_batches_of_signed_and_unsigned_labels_stay_integers():
+    X, large = np.eye(3), 2**53 + 1
+    batches = [(X, np.array([1, 2, large])), (X, np.array([1, 2, 3], dtype=np.uint64))]
+    est = HierarchicalSoftmaxEmbedding(dim=2, random_state=0).fit_batches(batches)
+    assert est.classes_.tolist() == [1, 2, 3, large] and est.classes_.dtype.kind == "i"
+    classes = [2**63, 1, 2, 3, -1]
+    _, found, counts = first_pass(batches[1:], classes, [1, 2, 3, 4, 5])
+    assert found.tolist() == sorted(classes) and counts.tolist() == [5, 2, 3, 4, 1]
+    with pytest.raises(ValueError, match="classes must be an array of all labels"):
+        est.fit_batches([(X, [1, 2, 3]), (X, ["a", "b", "c"])])
+
+
+@pytest.mark.parametrize("layers", [(), (4,)])
+def test_predictions_too_refuse_what_would_overflow(layers):
+    X = np.random.default_rng(0).normal(size=(60, 6))
+    est = SampledSoftmaxClassifier(3, norm=None, hidden_layer_sizes=layers, random_state=0)
+    est.fit(X, np.arange(60) % 5)
+    for rows in (np.full((2, 6), 3e38), np.full((1, 6), 3e38), sparse.csr_array(np.full((1, 6), 1e16))):
+        for method in (est.predict, est.predict_proba, est.transform):
+            with pytest.raises(ValueError, match=r"X must have no value above 1e\+15 where norm=None"):
+                method(rows)

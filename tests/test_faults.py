@@ -635,6 +635,7 @@ def test_labels_are_taken_or_refused_as_by_logistic_regression(y):
     [
         (None, "y is None"),
         ([None, 1] * 15, r"y\[0\] is None"),
+        (np.array(["a", pd.NA] * 15, dtype=object), r"y\[1\] is <NA>, but every row needs a label"),
         ([1.0, np.nan] * 15, "NaN.* row 1"),
         ([1] * 31, "X has 30 rows and y 31 labels"),
         ([1] * 29, "X has 30 rows and y 29 labels"),

@@ -469,3 +469,13 @@ def test_it_works_in_pipelines_and_grids():
     clf = make_pipeline(FunctionTransformer(), SampledSoftmaxClassifier(**QUICK))
     grid = GridSearchCV(clf, {"sampledsoftmaxclassifier__sampler": ["midx", None]}, cv=KFold(2)).fit(X, y)
     assert top_k_accuracy(grid, X, y, k=5) > 0.5
+
+
+def test_an_index_keeps_what_its_estimator_had_learned():
+    clf, X, y = fitted()
+    index = NeighbourIndex(clf, "faiss", factory="Flat")
+    labels, scores = index.top_k(X, 3)
+    clf.partial_fit(X, y)
+    clf.set_params(dim=5).fit(X[:50], y[:50])
+    for again, before in zip(index.top_k(X, 3), (labels, scores), strict=True):
+        np.testing.assert_array_equal(again, before)

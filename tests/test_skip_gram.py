@@ -1,5 +1,7 @@
 """Pairs of words: against a slow loop over positions, the laws of their draws, faults."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -195,3 +197,26 @@ def test_a_vocabulary_of_other_texts():
 def test_a_file_that_is_not_there():
     with pytest.raises(FileNotFoundError):
         SkipGramPairs("no such file.txt")
+
+
+def test_words_that_no_text_has():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pairs = SkipGramPairs([["a"]] * 9, vocabulary=["zz"], subsample=float("inf"), window=2**63)
+        assert [X.shape for X, _ in pairs] == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"vocabulary": "abc"}, "vocabulary must be a sequence of words, got 'abc': pass a list"),
+        ({"vocabulary": 5}, "vocabulary must be a sequence of words, got 5: pass a list"),
+        (
+            {"sentences": [b"the cat"]},
+            "sentences must be sequences of words, got the string b'the cat': split it",
+        ),
+    ],
+)
+def test_what_is_no_sequence_of_words_is_refused(arguments, message):
+    with pytest.raises(TypeError, match=message):
+        SkipGramPairs(**{"sentences": [["a"]] * 9, **arguments})
