@@ -201,9 +201,12 @@ def first_pass(batches: Iterable, classes: Any, counts: Any) -> tuple[Any, NDArr
 
 def _joined(parts: list[NDArray[Any]]) -> NDArray[Any] | list:
     """The labels of all parts; numpy would make floats of signed and unsigned ones, and strings of others."""
-    if len({labels.dtype.kind for labels in parts}) == 1:
+    kinds = {labels.dtype.kind for labels in parts}
+    if len(kinds) == 1 or ("f" in kinds and kinds <= set("biuf")):
         return np.concatenate(parts)
-    return [label for labels in parts for label in labels.tolist()]
+    if kinds <= set("biu"):
+        return [label for labels in parts for label in labels.tolist()]
+    return np.concatenate([labels.astype(object) for labels in parts])
 
 
 def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:

@@ -485,6 +485,7 @@ def test_batches_of_signed_and_unsigned_labels_stay_integers():
     classes = [2**63, 1, 2, 3, -1]
     _, found, counts = first_pass(batches[1:], classes, [1, 2, 3, 4, 5])
     assert found.tolist() == sorted(classes) and counts.tolist() == [5, 2, 3, 4, 1]
+    assert first_pass([(X, [1, 2, 3]), (X, [1.0, 2.0, 4.0])], None, None)[1].tolist() == [1, 2, 3, 4]
     with pytest.raises(ValueError, match="classes must be an array of all labels"):
         est.fit_batches([(X, [1, 2, 3]), (X, ["a", "b", "c"])])
 
