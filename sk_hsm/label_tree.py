@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .tree_checks import as_parents, breadth_first, check_leaves, plain
+from .tree_checks import as_labels, as_parents, breadth_first, check_leaves, checked_counts, plain
 
 _ARRAYS = ("parents", "positions", "child_ptr", "children", "leaf_labels")
 
@@ -95,7 +95,12 @@ class LabelTree:
         if leaf_labels is None:
             leaf_labels = np.arange(len(childless))
         if isinstance(leaf_labels, Mapping):
-            leaves, labels = np.array(list(leaf_labels), dtype=np.int64), list(leaf_labels.values())
+            leaves, labels = np.array(list(leaf_labels)), list(leaf_labels.values())
+            if labels and leaves.dtype.kind not in "iu":
+                raise ValueError(
+                    f"leaf_labels must name nodes by integers, got {next(iter(leaf_labels))!r:.60}"
+                )
+            leaves = leaves.astype(np.int64)
             outside = leaves[(leaves < 0) | (leaves >= len(parents))]
             if len(outside):
                 raise ValueError(f"leaf_labels names node {outside[0]}, but parents has {len(parents)} nodes")
@@ -108,7 +113,7 @@ class LabelTree:
                 )
             if len(leaves) < len(labels):
                 raise ValueError(
-                    f"label {plain(labels[len(leaves)])!r} has no leaf: parents has {len(leaves)} "
+                    f"label {plain(list(labels)[len(leaves)])!r} has no leaf: parents has {len(leaves)} "
                     f"childless nodes and leaf_labels {len(labels)} labels"
                 )
         return cls._from_nodes(parents, leaves, labels)
@@ -308,7 +313,7 @@ class LabelTree:
                 positions=positions,
                 child_ptr=child_ptr,
                 children=children,
-                leaf_labels=_as_labels(labels),
+                leaf_labels=as_labels(labels),
             )
         )
 
@@ -359,7 +364,7 @@ class LabelTree:
         -------
         LabelTree
         """
-        labels = _as_labels(labels)
+        labels = as_labels(labels)
         if len(labels) != self.n_classes:
             raise ValueError(f"labels has {len(labels)} entries, the tree {self.n_classes} leaves")
         return self._from_arrays({**self.__getstate__(), "leaf_labels": labels})
@@ -457,7 +462,14 @@ class LabelTree:
         Returns
         -------
         float
+
+        Raises
+        ------
+        ValueError
+            If counts are not as many, negative, not finite or all zero.
         """
+        if counts is not None:
+            counts = checked_counts(counts, self.n_classes)
         return float(np.average(self.depths(), weights=counts))
 
     def _levels(self):
@@ -483,13 +495,3 @@ class LabelTree:
             parent = self.parents[children]
             start[children] = start[parent] + before_child[children] - before[self.child_ptr[parent]]
         return start, start + n_leaves
-
-
-def _as_labels(labels: Sequence[Any]) -> NDArray[Any]:
-    array = np.array(labels)  # of its own
-    if array.ndim != 1 or (array.dtype.kind in "fUS" and not isinstance(labels, np.ndarray)):
-        # a list keeps its labels as they are: 2**63 beside -1, 1 beside "a"
-        if not all(isinstance(label, str if array.dtype.kind == "U" else float) for label in labels):
-            array = np.empty(len(labels), dtype=object)
-            array[:] = labels
-    return array

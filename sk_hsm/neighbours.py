@@ -28,7 +28,7 @@ class NeighbourIndex:
     Parameters
     ----------
     estimator : SampledSoftmaxClassifier
-        Fitted.
+        Fitted. What it learns later is not in the index.
     library : {"hnswlib", "faiss", "usearch"}, default="hnswlib"
         Install it with ``pip install hnswlib``, ``pip install faiss-cpu`` or ``pip install usearch``.
     **parameters

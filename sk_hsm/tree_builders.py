@@ -15,7 +15,7 @@ from .centroids import class_centroids
 from .clusters import cluster_centroids
 from .label_tree import LabelTree
 from .tree_checks import are_distinct, check_labels, plain
-from .validation import check_rows, check_weights, encode_known, encode_labels
+from .validation import check_count, check_rows, check_weights, encode_known, encode_labels
 
 
 def check_arity(arity: Any) -> int:
@@ -106,8 +106,7 @@ def balanced_tree(n_classes: int, arity: int = 2) -> LabelTree:
         If n_classes is below 1 or arity below 2.
     """
     arity = check_arity(arity)
-    if not isinstance(n_classes, Integral) or n_classes < 1:
-        raise ValueError(f"n_classes must be an integer of 1 or more, got {n_classes!r}")
+    n_classes = check_count("n_classes", n_classes)
     depth = np.zeros(n_classes, dtype=np.int32)
     starts, sizes, level = np.array([0]), np.array([n_classes]), 0
     while len(starts := starts[sizes > 1]):

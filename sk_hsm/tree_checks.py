@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,32 @@ def as_parents(parents: ArrayLike) -> NDArray[np.int64]:
             f"{len(parents)} nodes (-1 marks the root)"
         )
     return parents.astype(np.int64)
+
+
+def as_labels(labels: Sequence[Any]) -> NDArray[Any]:
+    """Labels as a 1-D array of their own."""
+    array = np.array(labels)
+    if isinstance(labels, np.ndarray) and labels.ndim != 1:
+        raise ValueError(f"labels must be 1-D, got shape {labels.shape}: pass one for each leaf")
+    if array.ndim != 1 or (array.dtype.kind in "fUS" and not isinstance(labels, np.ndarray)):
+        # a list keeps its labels as they are: 2**63 beside -1, 1 beside "a"
+        if not all(isinstance(label, str if array.dtype.kind == "U" else float) for label in labels):
+            array = np.empty(len(labels), dtype=object)
+            array[:] = labels
+    return array
+
+
+def checked_counts(counts: ArrayLike, n_classes: int) -> NDArray[np.float64]:
+    """Weights of leaves, or ValueError."""
+    counts = np.asarray(counts, dtype=np.float64)
+    if counts.shape != (n_classes,) or not (np.isfinite(counts) & (counts >= 0)).all():
+        raise ValueError(
+            f"counts must be {n_classes} finite numbers that are not negative, got shape {counts.shape} and "
+            f"{counts.min(initial=np.inf):g} at the least"
+        )
+    if not counts.any():
+        raise ValueError("counts must hold a number above zero, all are zero")
+    return counts
 
 
 def check_leaves(parents, leaves, labels, name) -> None:
@@ -69,7 +96,14 @@ def check_labels(leaves, labels, name) -> None:
         labels = labels.tolist()
     seen: dict[Any, int] = {}
     for node, label in zip(leaves, labels, strict=True):
-        if seen.setdefault(label, node) != node:
+        try:
+            first = seen.setdefault(label, node)
+        except TypeError as error:
+            raise ValueError(
+                f"{name(node)} has the label {label!r:.60} of type {type(label).__name__}, which cannot be "
+                "one: take numbers, strings or tuples of them"
+            ) from error
+        if first != node:
             raise ValueError(f"label {label!r} is at two leaves: {name(seen[label])} and {name(node)}")
 
 

@@ -347,7 +347,7 @@ def _label_array(y: Any) -> NDArray[Any]:
     elif hasattr(y, "to_numpy"):
         # of pandas, with its own dtypes for integers that may be missing
         dtype = getattr(getattr(y, "dtype", None), "numpy_dtype", None)
-        if dtype is not None and dtype.kind in "iu" and not y.isna().any():
+        if dtype is not None and dtype.kind in "biu" and not y.isna().any():
             y = y.to_numpy(dtype)
     return column_or_1d(y, warn=True)
 

@@ -4,6 +4,7 @@ import copy
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -204,3 +205,37 @@ def test_labels_may_be_tuples():
             tree.path(unknown)
     with pytest.raises(ValueError, match="is not a leaf of this tree"):
         LabelTree.from_nested(["a", "b"]).path(["a"])
+
+
+NESTED = LabelTree.from_nested([["a", "b"], "c"])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: NESTED.mean_depth([1, 2]), r"counts must be 3 finite numbers .* got shape \(2,\) and 1 at"),
+        (lambda: NESTED.mean_depth([1, 2, -3]), r"counts must be 3 finite numbers .* and -3 at the least"),
+        (lambda: NESTED.mean_depth([1, 2, np.nan]), "counts must be 3 finite numbers"),
+        (lambda: NESTED.mean_depth([0, 0, 0]), "counts must hold a number above zero"),
+        (lambda: NESTED.with_labels(np.eye(3)), r"labels must be 1-D, got shape \(3, 3\)"),
+        (lambda: LabelTree.from_nested([{1}, "c"]), r"node 1 .*, \{1\}, has the label \{1\} of type set"),
+        (lambda: LabelTree.from_parents([-1, 0, 0], {1.7: "a", 2.2: "b"}), "nodes by integers, got 1.7"),
+        (
+            lambda: LabelTree.from_parents([-1, 0, 0], pd.Series(list("abc"), index=[7, 8, 9])),
+            "label 'c' has no leaf: parents has 2 childless nodes",
+        ),
+    ],
+)
+def test_what_is_wrong_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_mean_depth_is_the_mean_of_depths():
+    assert NESTED.mean_depth() == pytest.approx(5 / 3)
+    assert NESTED.leaf_labels.tolist() == ["c", "a", "b"] and NESTED.mean_depth([3, 1, 0]) == 1.25
+
+
+@pytest.mark.parametrize("n_classes", [np.uint8(200), np.int16(200), 200])
+def test_a_number_of_classes_of_any_width(n_classes):
+    assert balanced_tree(n_classes, 7).n_classes == 200
