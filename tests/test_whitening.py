@@ -226,3 +226,21 @@ def test_rounding_is_by_the_length_of_rows_as_they_were():
     clf = HierarchicalSoftmaxClassifier(random_state=0, rounding=1e-3).fit(X, y)
     assert clf.node_weights_.step == pytest.approx(1e-3 / np.sqrt(np.mean(np.sum(X**2, axis=1))), rel=1e-5)
     np.testing.assert_allclose(clf.predict_proba(X_test), exact.predict_proba(X_test), atol=0.02)
+
+
+def test_the_order_of_rows_chooses_nothing():
+    """Of nearly equal columns the last bits of white rows hang on the order in which they were added up."""
+    rng = np.random.default_rng(208)
+    d, n_classes, n_each = int(rng.choice([10, 20, 40, 64])), rng.integers(65, 256), rng.integers(2, 8)
+    y = np.tile(np.arange(n_classes), n_each)
+    spread = np.repeat([0.1, 3], d // 2)
+    X = rng.normal(size=(n_classes, d))[y] + 0.5 * spread * rng.normal(size=(len(y), d))
+    X[:, 1] = X[:, 0] + 1e-3 * X[:, 1]
+    fits = []
+    for seed in range(3):
+        order = np.random.default_rng(seed).permutation(len(y))
+        fits.append(HierarchicalSoftmaxClassifier(whiten=True, random_state=0).fit(X[order], y[order]))
+    for other in fits[1:]:
+        np.testing.assert_array_equal(other.C_, fits[0].C_)
+        np.testing.assert_array_equal(other.prior_scale_, fits[0].prior_scale_)
+        np.testing.assert_allclose(other.predict_proba(X), fits[0].predict_proba(X), atol=0.05)
