@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn import get_config
 from sklearn.base import (
     BaseEstimator,
     ClassifierMixin,
@@ -39,7 +38,7 @@ from .embedding_training import (
     visit,
     with_rows,
 )
-from .inference import check_fits_in_memory
+from .inference import check_fits_in_memory, rows_at_a_time
 from .progress import Progress
 from .validation import check_first_classes, check_same_classes, one_row
 
@@ -295,9 +294,7 @@ class EmbeddingEstimator(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Clas
         check_fits_in_memory(what, X.shape[0], 4 * self._n_features_out, "partial batches")
         H = np.empty((X.shape[0], self._n_features_out), dtype=np.float32)
         n_values = X.nnz / max(X.shape[0], 1) if sparse.issparse(X) else X.shape[1]
-        # as many rows at a time as have copies of their values, and vectors, in working_memory
-        row_bytes = VALUE_BYTES * n_values + self._vector_bytes
-        for part in gen_batches(len(H), max(1, int(get_config()["working_memory"] * 2**20 / row_bytes))):
+        for part in gen_batches(len(H), rows_at_a_time(VALUE_BYTES * n_values + self._vector_bytes)):
             H[part] = self._embed_rows(unit_rows(X[part], self.norm))
         return H
 

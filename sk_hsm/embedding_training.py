@@ -179,7 +179,7 @@ def with_rows(batches: Iterable) -> Iterator[tuple]:
 def first_pass(batches: Iterable, classes: Any, counts: Any) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     """Rows of the first batch; the sorted classes and how often each occurs, as given or from all batches."""
     if counts is not None:
-        labels, counts = _given_counts(classes, counts)
+        labels, counts = classes, _given_counts(classes, counts)
         X = next((X for X, *_ in with_rows(batches)), None)
     else:
         X, parts = None, []
@@ -209,7 +209,7 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any] | list:
     return np.concatenate([labels.astype(object) for labels in parts])
 
 
-def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _given_counts(classes: Any, counts: Any) -> NDArray[np.float64]:
     if classes is None or np.shape(counts) != np.shape(classes):
         raise ValueError(
             f"counts must have one number for each of classes, got shapes {np.shape(counts)} and "
@@ -223,7 +223,7 @@ def _given_counts(classes: Any, counts: Any) -> tuple[NDArray[Any], NDArray[np.f
             f"counts must be numbers of rows, got a sum of {counts.sum():g} and none of 1 or more: pass how "
             "often each class occurs, not its share"
         )
-    return classes, counts
+    return counts
 
 
 def n_threads_of(params: dict[str, Any]) -> int:

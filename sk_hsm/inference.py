@@ -106,8 +106,7 @@ def sparse_proba(
     top_k: Callable[[Any], tuple[NDArray[np.int32], NDArray[np.float64]]], X: Any, k: int, n_classes: int
 ) -> sparse.csr_array:
     """The k probabilities that are above zero among those that top_k gives, (n_samples, n_classes)."""
-    # as many rows at a time as have their answers in working_memory
-    size = max(1, int(get_config()["working_memory"] * 2**20 / (24 * k)))
+    size = rows_at_a_time(24 * k)
     parts = []
     for lo in range(0, X.shape[0], size):
         classes, log_proba = top_k(X if size >= X.shape[0] else X[lo : lo + size])
@@ -243,14 +242,19 @@ def _over_chunks(X: Any, n_jobs: int | None, run: Callable[[int, int, Rows], Non
     non_zeros = X.indptr[-1] / max(n, 1) if sparse.issparse(X) else X.shape[1]
     # a chunk's values, columns and mask, and the same again while they are made
     row_bytes = 24 * non_zeros + 64 + scratch
-    fit = int(get_config()["working_memory"] * 2**20 / row_bytes / n_threads)
-    size = max(1, min(fit, max(MIN_ROWS, -(-n // (4 * n_threads)) if n_threads > 1 else n)))
+    fit = rows_at_a_time(row_bytes * n_threads)
+    size = min(fit, max(MIN_ROWS, -(-n // (4 * n_threads)) if n_threads > 1 else n))
 
     def chunk(lo: int) -> None:
         hi = min(lo + size, n)
         run(lo, hi, kernel_rows(float_csr(X[lo:hi])))
 
     over_threads(chunk, range(0, n, size), n_threads)
+
+
+def rows_at_a_time(row_bytes: float) -> int:
+    """How many rows of so many bytes fit in scikit-learn's working_memory, one at least."""
+    return max(1, int(get_config()["working_memory"] * 2**20 / row_bytes))
 
 
 def check_fits_in_memory(what: str, n_rows: int, row_bytes: int, instead: str) -> None:

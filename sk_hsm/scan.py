@@ -7,10 +7,9 @@ from collections.abc import Callable
 import numpy as np
 from joblib import effective_n_jobs
 from numpy.typing import NDArray
-from sklearn import get_config
 
 from ._kernels import scan as kernels
-from .inference import check_fits_in_memory
+from .inference import check_fits_in_memory, rows_at_a_time
 from .multi_index import SearchIndex
 from .threads import over_threads
 
@@ -125,14 +124,14 @@ def _over_scores(
 ) -> None:
     """Call run(rows, scores) for blocks of rows whose scores fit in scikit-learn's working_memory."""
     n_threads = effective_n_jobs(n_jobs)
-    fit = int(get_config()["working_memory"] * 2**20 / (4 * len(vectors)) / n_threads)
+    size = min(rows_at_a_time(4 * len(vectors) * n_threads), MAX_ROWS)
 
     def score(rows: slice) -> None:
         scores = np.empty((rows.stop - rows.start, len(vectors)), dtype=np.float32)
         kernels.score_classes(H[rows], vectors, scores)
         run(rows, scores)
 
-    _over_blocks(len(H), max(1, min(fit, MAX_ROWS)), n_threads, score)
+    _over_blocks(len(H), size, n_threads, score)
 
 
 def _over_blocks(n_rows: int, size: int, n_threads: int, run: Callable[[slice], None]) -> None:

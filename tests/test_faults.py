@@ -520,6 +520,7 @@ IDS = {
     "beyond 64 bits": [2**70, 2**70 + 1, -(2**70), 5, 6],
     "nullable": pd.Series([2**53 + i for i in range(5)], dtype="Int64"),
     "bool": [False, True, False, True, False],
+    "nullable bool": pd.Series([False, True, False, True, False], dtype="boolean"),
     "int8": np.arange(-2, 3, dtype=np.int8),
 }
 
