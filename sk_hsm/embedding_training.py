@@ -206,7 +206,10 @@ def _joined(parts: list[NDArray[Any]]) -> NDArray[Any] | list:
         return np.concatenate(parts)
     if kinds <= set("biu"):
         return [label for labels in parts for label in labels.tolist()]
-    return np.concatenate([labels.astype(object) for labels in parts])
+    if kinds <= set("OU"):
+        return np.concatenate([labels.astype(object) for labels in parts])
+    found = " and ".join(sorted({str(labels.dtype) for labels in parts}))
+    raise ValueError(f"y must have labels of one kind in all batches, got {found}: make all of them strings")
 
 
 def _given_counts(classes: Any, counts: Any) -> NDArray[np.float64]:
